@@ -21,12 +21,12 @@ func NewTime(t time.Time) *Time {
 	return &Time{Time: metav1.NewTime(t.UTC().Truncate(time.Second))}
 }
 
-// Go is the moment as Go's time, zero for nil.
+// Go is the moment as Go's time in UTC, zero for nil.
 func (t *Time) Go() time.Time {
 	if t == nil {
 		return time.Time{}
 	}
-	return t.Time.Time
+	return t.Time.Time.UTC()
 }
 
 // Or is the duration, or another where it is left out.

@@ -1,0 +1,207 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// assessment is what one check of one invariant means.
+type assessment struct {
+	invariant Invariant
+	book      *book
+	now       time.Time
+	memory    Memory
+	// due is what counts and stands in no open ticket; inGrace is what does not count yet.
+	due, inGrace []v1alpha1.Violation
+}
+
+// assess carries the verdicts of one invariant into the tickets that hold its violations, into its timers, and
+// into what is new.
+func assess(b *book, invariant Invariant, before Memory) *assessment {
+	a := &assessment{invariant: invariant, book: b, now: b.cycle.Now, memory: before.clone()}
+	a.memory.notAfter(a.now)
+	if invariant.Judgement.Fault != nil {
+		a.nothingSeen()
+	} else {
+		a.storesSeen()
+	}
+	a.unobservable()
+	return a
+}
+
+// nothingSeen holds every timer where it is.
+func (a *assessment) nothingSeen() {
+	if a.memory.UnknownSince.IsZero() {
+		a.memory.UnknownSince = a.now
+	}
+	for storeID := range a.memory.Stores {
+		a.timer(storeID, verdict.Verdict{StoreID: storeID, Truth: verdict.Unknown})
+	}
+	a.book.unseen(a.invariant.Name)
+}
+
+// storesSeen carries each verdict to where its violation stands, and what is absent as onAbsent says.
+func (a *assessment) storesSeen() {
+	seen := make(map[string]bool, len(a.invariant.Judgement.Verdicts))
+	for _, v := range a.invariant.Judgement.Verdicts {
+		seen[v.StoreID] = true
+		a.store(v)
+	}
+	for storeID := range a.memory.Stores {
+		if !seen[storeID] {
+			a.timer(storeID, verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied})
+		}
+	}
+	a.book.absent(a.invariant.Name, seen, a.invariant.OnAbsent, a.invariant.ResolveAfter)
+	a.memory.UnknownSince = time.Time{}
+}
+
+// store carries one verdict to the ticket that counts the violation, or else to its timer.
+func (a *assessment) store(v verdict.Verdict) {
+	key := Key{a.invariant.Name, v.StoreID, v1alpha1.Violated}
+	if a.book.counts(key) {
+		a.book.apply(key, v.Truth, a.invariant.ResolveAfter)
+		delete(a.memory.Stores, v.StoreID)
+		return
+	}
+	if since, left := a.book.leftViolated(key); left {
+		a.resume(v, since)
+		if v.Truth != verdict.Violated {
+			a.book.apply(key, v.Truth, a.invariant.ResolveAfter)
+		}
+	}
+	if since, pending := a.book.pendingSince(key); pending {
+		a.resume(v, since)
+	}
+	a.timer(v.StoreID, v)
+}
+
+// resume goes on with a grace period that a ticket knows of and memory does not, after a manual resolve or a crash.
+func (a *assessment) resume(v verdict.Verdict, since time.Time) {
+	if _, timed := a.memory.Stores[v.StoreID]; !timed && v.Truth == verdict.Violated {
+		a.memory.Stores[v.StoreID] = Timer{FirstSeen: since, Since: since}
+	}
+}
+
+// timer advances the timer of a violation that counts in no ticket, and says whether it counts now.
+func (a *assessment) timer(storeID string, v verdict.Verdict) {
+	before, timed := a.memory.Stores[storeID]
+	key := Key{a.invariant.Name, storeID, v1alpha1.Violated}
+	next, running := before.next(a.now, v.Truth, a.invariant.ResolveAfter, a.memory.UnknownSince)
+	if !running || (!timed && v.Truth == verdict.Satisfied) {
+		delete(a.memory.Stores, storeID)
+		a.book.leave(key)
+		return
+	}
+	a.memory.Stores[storeID] = next
+	if v.Truth != verdict.Violated || a.invariant.Muted {
+		return
+	}
+	inGrace := a.now.Sub(next.Since) < a.invariant.GracePeriod
+	switch held := a.book.holds(key); {
+	case held && !inGrace:
+		a.book.count(key)
+		delete(a.memory.Stores, storeID)
+	case !held && inGrace:
+		a.inGrace = append(a.inGrace, a.violation(key, v.Message, next.FirstSeen, true))
+	case !held:
+		a.due = append(a.due, a.violation(key, v.Message, next.FirstSeen, false))
+	}
+}
+
+// unobservable judges the invariant's own observability: nothing, or one store, was known for too long.
+func (a *assessment) unobservable() {
+	key := Key{a.invariant.Name, "", v1alpha1.Unobservable}
+	since, stores := a.unknownStores()
+	truth := verdict.Satisfied
+	switch {
+	case !since.IsZero() && a.now.Sub(since) >= a.invariant.UnobservableAfter:
+		truth = verdict.Violated
+	case a.invariant.Judgement.Fault != nil:
+		truth = verdict.Unknown
+	}
+	if a.book.holds(key) {
+		a.book.apply(key, truth, 0)
+		return
+	}
+	if _, left := a.book.leftViolated(key); left && truth != verdict.Violated {
+		a.book.apply(key, truth, 0)
+	}
+	if truth == verdict.Violated && !a.invariant.Muted {
+		a.due = append(a.due, a.violation(key, a.blindMessage(since, stores), since, false))
+	}
+}
+
+// unknownStores are the stores whose verdict is Unknown and since when the first of them has been, or the
+// whole observation.
+func (a *assessment) unknownStores() (since time.Time, stores []string) {
+	since = a.memory.UnknownSince
+	candidates := slices.Collect(maps.Keys(a.memory.Stores))
+	if a.invariant.Judgement.Fault == nil {
+		stores = a.invariant.Judgement.Stores(verdict.Unknown)
+		candidates = stores
+	}
+	for _, storeID := range candidates {
+		unknown := a.memory.Stores[storeID].UnknownSince
+		if entry := a.book.entry(Key{a.invariant.Name, storeID, v1alpha1.Violated}); entry != nil && unknown.IsZero() {
+			unknown = entry.UnknownSinceTime.Go()
+		}
+		if !unknown.IsZero() && (since.IsZero() || unknown.Before(since)) {
+			since = unknown
+		}
+	}
+	return since, stores
+}
+
+// shownStores is how many stores a message names.
+const shownStores = 5
+
+func (a *assessment) blindMessage(since time.Time, stores []string) string {
+	fault := a.invariant.Judgement.Fault
+	of := ""
+	if fault == nil {
+		for _, v := range a.invariant.Judgement.Verdicts {
+			if v.Truth == verdict.Unknown {
+				fault = v.Fault
+				break
+			}
+		}
+		of = " of " + StoreList(stores)
+	}
+	return fmt.Sprintf("nothing known%s since %s: %v", of, since.Format(time.RFC3339), fault)
+}
+
+// StoreList names the first five stores, and how many more there are.
+func StoreList(stores []string) string {
+	named := make([]string, 0, shownStores)
+	for _, storeID := range stores[:min(len(stores), shownStores)] {
+		if storeID == "" {
+			storeID = "the whole"
+		}
+		named = append(named, storeID)
+	}
+	list := strings.Join(named, ", ")
+	if more := len(stores) - shownStores; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
+}
+
+func (a *assessment) violation(key Key, message string, firstSeen time.Time, pending bool) v1alpha1.Violation {
+	return v1alpha1.Violation{
+		Invariant:     key.Invariant,
+		StoreID:       key.StoreID,
+		Reason:        key.Reason,
+		Severity:      a.invariant.Severity,
+		Message:       Truncate(message, MaxMessage),
+		FirstSeenTime: *v1alpha1.NewTime(firstSeen),
+		Pending:       pending,
+		RunbookURL:    a.invariant.RunbookURL,
+	}
+}

@@ -1,0 +1,145 @@
+// Package ledger decides what a cycle does to a system's tickets. It is the heart of the monitor and it is
+// pure: it reads no clock and calls nothing, so that its rules can be tested in microseconds and replayed
+// over any history.
+package ledger
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// Key is what makes two violations the same violation, within a namespace.
+type Key struct {
+	Invariant string
+	StoreID   string
+	Reason    v1alpha1.ViolationReason
+}
+
+// Invariant is what the ledger has to know of an Invariant.
+type Invariant struct {
+	Name              string
+	Severity          v1alpha1.Severity
+	GracePeriod       time.Duration
+	ResolveAfter      time.Duration
+	UnobservableAfter time.Duration
+	OnAbsent          v1alpha1.OnAbsent
+	RunbookURL        string
+	Labels            map[string]string
+	// Muted: it opens and joins no ticket; those it has live on.
+	Muted bool
+	// Judgement is what this cycle's check said; nil where it was not checked in this cycle.
+	Judgement *verdict.Judgement
+}
+
+// PolicyOf is what the ledger has to know of an Invariant at a moment, before it was checked. An annotation that
+// mutes nothing because it is not a time counts as none; the caller reports it.
+func PolicyOf(i *v1alpha1.Invariant, now time.Time) Invariant {
+	labels := make(map[string]string, len(i.Spec.Labels))
+	for key, value := range i.Spec.Labels {
+		labels[key] = string(value)
+	}
+	until, err := i.MutedUntil()
+	return Invariant{
+		Name:              i.Name,
+		Severity:          cmp.Or(i.Spec.Severity, v1alpha1.Warning),
+		GracePeriod:       i.Spec.GracePeriod.Or(0),
+		ResolveAfter:      i.Spec.ResolveAfter.Or(0),
+		UnobservableAfter: i.Spec.UnobservableAfter.Or(v1alpha1.DefaultUnobservableAfter),
+		OnAbsent:          cmp.Or(i.Spec.OnAbsent, v1alpha1.OnAbsentClear),
+		RunbookURL:        i.Spec.RunbookURL,
+		Labels:            labels,
+		Muted:             err == nil && now.Before(until),
+	}
+}
+
+// Cycle is one check of the due invariants of one system.
+type Cycle struct {
+	// Now is the cycle's time: its tick. The ledger uses it in whole seconds, as the API stores it.
+	Now time.Time
+	// Monitor is the process that writes.
+	Monitor string
+	// Invariants are all of the system, by name: an invariant that a ticket names and that is not among
+	// them counts as deleted.
+	Invariants map[string]Invariant
+	// Uncounted are the cycles whose counters were not written, by the ticket's name.
+	Uncounted map[string]Uncounted
+}
+
+// Uncounted are cycles that saw all active violations of a ticket, and nothing else, and were not written.
+type Uncounted struct {
+	Cycles   int32
+	LastSeen time.Time
+}
+
+// Plan is what a cycle has to write, in this order.
+type Plan struct {
+	// Open is what is new, worst first: the batch of one ticket, or of several where it is too large.
+	Open []v1alpha1.Violation
+	// Updates are the tickets whose status changes, oldest first.
+	Updates []Update
+	// Memory is what to remember of each invariant, and to write into its status.
+	Memory map[string]Memory
+}
+
+// Update is a ticket's next status.
+type Update struct {
+	// Ticket is the ticket as it was given; it is not changed.
+	Ticket *v1alpha1.Ticket
+	// Status is what it becomes.
+	Status v1alpha1.TicketStatus
+	// CountersOnly tells that the counters of what lasts are all that changed, and all of it was seen.
+	CountersOnly bool
+	// Recurred are the violations that came back in this cycle after a check had found them satisfied.
+	Recurred []Key
+}
+
+// Decide says what a cycle has to write. The tickets are all open ones of the system and those resolved ones that
+// Unsettled picks; memory is what earlier cycles remember. Decide changes none of its arguments, and deciding
+// again on the tickets as they are after a part of the plan was written gives the rest of the plan.
+func Decide(c Cycle, memory map[string]Memory, tickets []*v1alpha1.Ticket) Plan {
+	c.Now = c.Now.UTC().Truncate(time.Second)
+	b := newBook(c, tickets)
+	next := make(map[string]Memory, len(c.Invariants))
+	var open, along []v1alpha1.Violation
+	for _, name := range sortedKeys(c.Invariants) {
+		invariant := c.Invariants[name]
+		if invariant.Judgement == nil {
+			next[name] = memory[name]
+			continue
+		}
+		a := assess(b, invariant, memory[name])
+		next[name] = a.memory
+		open = append(open, a.due...)
+		along = append(along, a.inGrace...)
+	}
+	b.clearDeleted()
+	plan := Plan{Updates: b.updates(), Memory: next}
+	if len(open) > 0 {
+		plan.Open = append(open, along...)
+		sortViolations(plan.Open)
+	}
+	return plan
+}
+
+// Opened takes the violations that now stand in a ticket out of memory. Those still in their grace period stay: it
+// goes on there.
+func (p *Plan) Opened(violations []v1alpha1.Violation) {
+	for _, v := range violations {
+		if memory, found := p.Memory[v.Invariant]; found && !v.Pending && v.Reason == v1alpha1.Violated {
+			delete(memory.Stores, v.StoreID)
+		}
+	}
+}
+
+// Unsettled tells whether a resolved ticket still matters to the ledger: it was resolved while one of its violations
+// was active, and no check since has found that violation satisfied.
+func Unsettled(t *v1alpha1.Ticket) bool {
+	if t.IsOpen() {
+		return false
+	}
+	return slices.ContainsFunc(entriesOf(t), func(e v1alpha1.ViolationStatus) bool { return e.Active && !e.Pending })
+}
