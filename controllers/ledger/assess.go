@@ -53,12 +53,16 @@ func (a *assessment) storesSeen() {
 		seen[v.StoreID] = true
 		a.store(v)
 	}
+	absent, onAbsent := verdict.Satisfied, a.invariant.OnAbsent
+	if a.invariant.Judgement.Incomplete {
+		absent, onAbsent = verdict.Unknown, v1alpha1.OnAbsentKeep
+	}
 	for storeID := range a.memory.Stores {
 		if !seen[storeID] {
-			a.timer(storeID, verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied})
+			a.timer(storeID, verdict.Verdict{StoreID: storeID, Truth: absent})
 		}
 	}
-	a.book.absent(a.invariant.Name, seen, a.invariant.OnAbsent, a.invariant.ResolveAfter)
+	a.book.absent(a.invariant.Name, seen, onAbsent, a.invariant.ResolveAfter)
 	a.memory.UnknownSince = time.Time{}
 }
 
@@ -199,7 +203,7 @@ func (a *assessment) violation(key Key, message string, firstSeen time.Time, pen
 		StoreID:       key.StoreID,
 		Reason:        key.Reason,
 		Severity:      a.invariant.Severity,
-		Message:       Truncate(message, MaxMessage),
+		Message:       verdict.Truncate(message, MaxMessage),
 		FirstSeenTime: *v1alpha1.NewTime(firstSeen),
 		Pending:       pending,
 		RunbookURL:    a.invariant.RunbookURL,

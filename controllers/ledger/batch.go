@@ -9,11 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
 )
 
 // Limits of a ticket; the API server enforces the same numbers of characters.
@@ -141,7 +141,7 @@ func storesInShort(stores []string) string {
 	}
 	shown := slices.Clone(stores[:min(len(stores), summaryStores)])
 	for i, storeID := range shown {
-		shown[i] = Truncate(storeID, 40)
+		shown[i] = verdict.Truncate(storeID, 40)
 	}
 	if more := len(stores) - len(shown); more > 0 {
 		shown = append(shown, "+"+strconv.Itoa(more))
@@ -159,24 +159,11 @@ func joinWithin(parts []string, limit int) string {
 		}
 		rest := fmt.Sprintf(", +%d", len(parts)-i)
 		if len(next)+len(rest) > limit {
-			return Truncate(joined+rest, limit)
+			return verdict.Truncate(joined+rest, limit)
 		}
 		joined = next
 	}
 	return joined
-}
-
-// Truncate cuts s to at most limit bytes, at the end of a character, and marks the cut with an ellipsis.
-func Truncate(s string, limit int) string {
-	const ellipsis = "…"
-	if len(s) <= limit {
-		return s
-	}
-	cut := limit - len(ellipsis)
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + ellipsis
 }
 
 // sortViolations puts the worst first, what counts before what is in its grace period, then by invariant and store.

@@ -69,6 +69,8 @@ type Judgement struct {
 	Fault *Fault
 	// Verdicts has one entry for each store.
 	Verdicts []Verdict
+	// Incomplete: some readings were of stores that could not be told. Then no store counts as absent.
+	Incomplete bool
 }
 
 // Truth of the whole: Violated if a store is, else Unknown if one is or the observation failed, else Satisfied.

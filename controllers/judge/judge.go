@@ -1,0 +1,263 @@
+package judge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// Result is a judgement, and what it was made of.
+type Result struct {
+	verdict.Judgement
+	// Violating are the readings of the violated stores, for their snapshots.
+	Violating map[string]any
+}
+
+// Judge says what an observation means at a moment. It stops when ctx ends; then the verdict is Unknown, with
+// the reason CostExceeded.
+func (p *Program) Judge(ctx context.Context, o verdict.Observation, now time.Time) Result {
+	if o.Fault != nil {
+		return failed(o.Fault)
+	}
+	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}}
+	readings, fault := p.pick(e, o.Readings)
+	if fault != nil {
+		return failed(fault)
+	}
+	if len(readings) < p.minStores {
+		return failed(&verdict.Fault{Reason: verdict.NoStores,
+			Message: fmt.Sprintf("%d readings where minStores wants at least %d", len(readings), p.minStores)})
+	}
+	if p.storeID == nil {
+		return p.judgeWhole(e, readings)
+	}
+	return p.judgeStores(e, readings)
+}
+
+func failed(fault *verdict.Fault) Result {
+	return Result{Judgement: verdict.Judgement{Fault: fault}}
+}
+
+// pick applies items to a body that lists its stores.
+func (p *Program) pick(e *evaluator, readings []verdict.Reading) ([]verdict.Reading, *verdict.Fault) {
+	if p.items == nil || len(readings) != 1 {
+		return readings, nil
+	}
+	value, fault := e.eval("source.http.items", p.items, readings[0].Value)
+	if fault != nil {
+		return nil, fault
+	}
+	list, ok := value.(traits.Lister)
+	if !ok {
+		return nil, &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("source.http.items gives %s where a list is needed", value.Type().TypeName())}
+	}
+	size, _ := list.Size().(types.Int)
+	if size > MaxReadings {
+		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("%d readings where a check takes at most %d", size, MaxReadings)}
+	}
+	picked := make([]verdict.Reading, 0, size)
+	for it := list.Iterator(); it.HasNext() == types.True; {
+		picked = append(picked, verdict.Reading{Value: it.Next()})
+	}
+	return picked, nil
+}
+
+// judgeWhole gives one verdict over all readings.
+func (p *Program) judgeWhole(e *evaluator, readings []verdict.Reading) Result {
+	values := make([]any, 0, len(readings))
+	for _, r := range readings {
+		if r.Fault != nil {
+			return failed(r.Fault)
+		}
+		values = append(values, r.Value)
+	}
+	v := p.verdictOn(e, "", values)
+	if v.Fault != nil {
+		return failed(v.Fault)
+	}
+	result := Result{Judgement: verdict.Judgement{Verdicts: []verdict.Verdict{v}}}
+	if v.Truth == verdict.Violated {
+		result.Violating = map[string]any{"": values}
+	}
+	return result
+}
+
+// judgeStores gives a verdict on each store. Readings with the same ID are one store: Violated if any is, else Unknown
+// if any is.
+func (p *Program) judgeStores(e *evaluator, readings []verdict.Reading) Result {
+	stores := make(map[string]verdict.Verdict, len(readings))
+	result := Result{Violating: map[string]any{}}
+	for _, r := range readings {
+		storeID, fault := p.storeIDOf(e, r.Value)
+		v := verdict.Verdict{StoreID: storeID, Fault: cmp.Or(r.Fault, fault)}
+		if v.Fault == nil {
+			v = p.verdictOn(e, storeID, r.Value)
+		}
+		if e.exhausted != nil {
+			return failed(e.exhausted)
+		}
+		result.Incomplete = result.Incomplete || storeID == ""
+		before, again := stores[storeID]
+		if again && rank(before) <= rank(v) {
+			continue
+		}
+		stores[storeID] = v
+		if v.Truth == verdict.Violated {
+			result.Violating[storeID] = r.Value
+		}
+	}
+	for _, v := range stores {
+		result.Verdicts = append(result.Verdicts, v)
+	}
+	slices.SortFunc(result.Verdicts, func(a, b verdict.Verdict) int { return cmp.Compare(a.StoreID, b.StoreID) })
+	return result
+}
+
+// rank orders what readings of the same store say: the lowest holds.
+func rank(v verdict.Verdict) int {
+	return slices.Index([]verdict.Truth{verdict.Violated, verdict.Unknown, verdict.Satisfied}, v.Truth)
+}
+
+// storeIDOf is the ID of the store that a reading is about. Where it cannot be told, it is empty and there is a fault.
+func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) {
+	value, fault := e.eval("storeID", p.storeID, reading)
+	if fault != nil {
+		return "", fault
+	}
+	id, ok := value.(types.String)
+	switch {
+	case !ok:
+		return "", evaluationFailed("storeID", fmt.Sprintf("it gives %s where a string is needed: write string(...) around it", value.Type().TypeName()))
+	case id == "":
+		return "", evaluationFailed("storeID", "it gives an empty string")
+	case len(id) > MaxStoreID:
+		return "", evaluationFailed("storeID", fmt.Sprintf("it gives %d bytes where at most %d are taken", len(id), MaxStoreID))
+	}
+	return strings.ToValidUTF8(string(id), "�"), nil
+}
+
+// verdictOn judges one reading.
+func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.Verdict {
+	value, fault := e.eval("expression", p.expression, reading)
+	if fault != nil {
+		fault.Message += missingFieldHint(fault.Message, p.source)
+		return verdict.Verdict{StoreID: storeID, Fault: fault}
+	}
+	switch value {
+	case types.True:
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied}
+	case types.False:
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading)}
+	}
+	return verdict.Verdict{StoreID: storeID, Fault: evaluationFailed("expression",
+		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}
+}
+
+// messageOf is a violation's message. A message that fails does not unmake the violation.
+func (p *Program) messageOf(e *evaluator, reading any) string {
+	if p.message == nil {
+		return p.fallback
+	}
+	value, fault := e.eval("message", p.message, reading)
+	text, ok := value.(types.String)
+	switch {
+	case fault != nil:
+		return p.fallback + " (" + fault.Message + ")"
+	case !ok:
+		return p.fallback + " (message: it gives " + value.Type().TypeName() + " where a string is needed)"
+	}
+	return strings.ToValidUTF8(string(text), "�")
+}
+
+// Snapshot takes the evidence of one violated store. A piece that fails carries its error.
+func (p *Program) Snapshot(ctx context.Context, reading any, now time.Time) []v1alpha1.SnapshotValue {
+	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}}
+	var values []v1alpha1.SnapshotValue
+	for _, s := range p.snapshot {
+		value, fault := e.eval("snapshot "+s.name, s.program, reading)
+		if fault != nil {
+			values = append(values, v1alpha1.SnapshotValue{Name: s.name, Error: clip(fault.Message)})
+			continue
+		}
+		text, truncated := encode(value)
+		values = append(values, v1alpha1.SnapshotValue{Name: s.name, Value: text, Truncated: truncated})
+	}
+	return values
+}
+
+// evaluator evaluates within the cost and the time of one check.
+type evaluator struct {
+	ctx  context.Context
+	now  types.Timestamp
+	cost uint64
+	// exhausted is set once the check has used up its cost or its time; nothing is evaluated after that.
+	exhausted *verdict.Fault
+}
+
+func (e *evaluator) eval(field string, program cel.Program, self any) (ref.Val, *verdict.Fault) {
+	if e.exhausted != nil {
+		return nil, e.exhausted
+	}
+	value, details, err := program.ContextEval(e.ctx, map[string]any{"self": self, "now": e.now})
+	if details != nil && details.ActualCost() != nil {
+		e.cost += *details.ActualCost()
+	}
+	switch {
+	case e.ctx.Err() != nil:
+		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded, Message: field + ": the check ran out of time"}
+		return nil, e.exhausted
+	case e.cost > maxCheckCost || isCostLimit(err):
+		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded,
+			Message: field + ": too much to compute in one check; look at fewer stores, or at less of each"}
+		return nil, e.exhausted
+	case err != nil:
+		return nil, evaluationFailed(field, err.Error())
+	}
+	return value, nil
+}
+
+func isCostLimit(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "actual cost limit exceeded")
+}
+
+func evaluationFailed(field, why string) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: clip(field + ": " + why)}
+}
+
+// maxFaultMessage keeps what an expression says of the data it failed on short.
+const maxFaultMessage = 256
+
+func clip(s string) string {
+	if len(s) > maxFaultMessage {
+		s = s[:maxFaultMessage]
+	}
+	return strings.ToValidUTF8(s, "�")
+}
+
+var missingKey = regexp.MustCompile(`no such key: ([A-Za-z_][A-Za-z0-9_]*)$`)
+
+// missingFieldHint says what to write where a field may be missing: the optional form of what the expression has.
+func missingFieldHint(message, source string) string {
+	key := missingKey.FindStringSubmatch(message)
+	if key == nil {
+		return ""
+	}
+	access := regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)\.` + key[1] + `\b`).FindStringSubmatch(source)
+	if access == nil {
+		return ""
+	}
+	return fmt.Sprintf("; where it may be missing write %s.?%s.orValue(0), with the value to assume in place of 0", access[1], key[1])
+}
+

@@ -1,0 +1,134 @@
+// Package observe reads sources: it turns what an Invariant's spec names into readings.
+package observe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// Limits of one answer.
+const (
+	// MaxBodyBytes is how large the body of an answer may be.
+	MaxBodyBytes   = 8 << 20
+	maxHeaderBytes = 64 << 10
+	// maxConnsPerHost bounds what one observed system has to bear.
+	maxConnsPerHost = 16
+)
+
+// Getter gets answers over HTTP. It may be used by many goroutines.
+type Getter struct {
+	client *http.Client
+}
+
+// NewGetter returns a Getter that dials only what the policy admits. Its requests are GET, follow no redirect, use no
+// proxy, and ask for no compression, so that the size of an answer is what it says.
+func NewGetter(policy AddressPolicy) *Getter {
+	dialer := &net.Dialer{ControlContext: policy.control}
+	return &Getter{client: &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			MaxConnsPerHost:        maxConnsPerHost,
+			MaxIdleConnsPerHost:    2,
+			IdleConnTimeout:        5 * time.Minute,
+		},
+	}}
+}
+
+// answer is what one address answered.
+type answer struct {
+	// fault says why there is no whole answer with a status from 200 to 299.
+	fault *verdict.Fault
+	// status is 0 where there was no answer.
+	status int
+	body   []byte
+
+	parsed, valid bool
+	value         any
+}
+
+// get gets one address. The timeout covers all of it.
+func (g *Getter) get(ctx context.Context, address string, timeout time.Duration) *answer {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return &answer{fault: &verdict.Fault{Reason: verdict.Unreachable, Message: "the address cannot be used: " + err.Error()}}
+	}
+	request.Header.Set("Accept", "application/json, */*;q=0.5")
+	request.Header.Set("User-Agent", "invariant-operator")
+	response, err := g.client.Do(request)
+	if err != nil {
+		return &answer{fault: transportFault(address, timeout, err)}
+	}
+	defer func() { _ = response.Body.Close() }()
+	a := &answer{status: response.StatusCode}
+	if a.body, err = io.ReadAll(io.LimitReader(response.Body, MaxBodyBytes+1)); err != nil {
+		a.fault = transportFault(address, timeout, err)
+		return a
+	}
+	a.fault = a.refuse(address, response.Header)
+	return a
+}
+
+// refuse says what is wrong with an answer that came, or nil.
+func (a *answer) refuse(address string, header http.Header) *verdict.Fault {
+	switch {
+	case a.status >= 300 && a.status < 400:
+		return &verdict.Fault{Reason: verdict.HTTPStatus,
+			Message: fmt.Sprintf("GET %s: %s; redirects are not followed: name the address that answers", shown(address), statusText(a.status))}
+	case a.status < 200 || a.status > 299:
+		return &verdict.Fault{Reason: verdict.HTTPStatus, Message: fmt.Sprintf("GET %s: %s", shown(address), statusText(a.status))}
+	case len(a.body) > MaxBodyBytes:
+		a.body = nil
+		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer is larger than %d MiB", shown(address), MaxBodyBytes>>20)}
+	case header.Get("Content-Encoding") != "":
+		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer is compressed, which was not asked for", shown(address))}
+	}
+	return nil
+}
+
+func statusText(status int) string {
+	return fmt.Sprintf("%d %s", status, http.StatusText(status))
+}
+
+// shown is an address without what may be secret in it.
+func shown(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "the source"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
+// transportFault says in what way no whole answer came.
+func transportFault(address string, timeout time.Duration, err error) *verdict.Fault {
+	var refused *addressRefused
+	var netError net.Error
+	var wrapped *url.Error
+	switch {
+	case errors.As(err, &refused):
+		return &verdict.Fault{Reason: verdict.Forbidden, Message: fmt.Sprintf("GET %s: %v", shown(address), refused)}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netError) && netError.Timeout():
+		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("GET %s: no whole answer within %v", shown(address), timeout)}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer ended half way", shown(address))}
+	case errors.As(err, &wrapped):
+		err = wrapped.Err
+	}
+	return &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("GET %s: %v", shown(address), err)}
+}
