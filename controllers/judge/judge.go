@@ -260,4 +260,3 @@ func missingFieldHint(message, source string) string {
 	}
 	return fmt.Sprintf("; where it may be missing write %s.?%s.orValue(0), with the value to assume in place of 0", access[1], key[1])
 }
-

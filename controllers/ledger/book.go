@@ -345,13 +345,13 @@ func (p *page) status(c Cycle) v1alpha1.TicketStatus {
 	setHeld(p.ticket, &s, c.Now)
 	if reason, over := p.over(); over && !p.ticket.Held() {
 		s.State = v1alpha1.Resolved
-		s.Resolution = &v1alpha1.Resolution{By: monitorName, Time: v1alpha1.NewTime(c.Now), Reason: reason}
+		s.Resolution = &v1alpha1.Resolution{By: MonitorName, Time: v1alpha1.NewTime(c.Now), Reason: reason}
 	}
 	return s
 }
 
-// monitorName is who resolves a ticket when nobody else does.
-const monitorName = "monitor"
+// MonitorName is who resolves a ticket when nobody else does.
+const MonitorName = "monitor"
 
 // summarize writes what follows from the violations that count.
 func (p *page) summarize(s *v1alpha1.TicketStatus) {

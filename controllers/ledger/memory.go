@@ -160,3 +160,16 @@ func timeOrNil(t time.Time) *v1alpha1.Time {
 	}
 	return v1alpha1.NewTime(t)
 }
+
+// Violations is how many stores a check found violated past their grace period, as memory is after the cycle.
+
+func (m Memory) Violations(policy Invariant, now time.Time) int {
+	count := 0
+	for _, storeID := range policy.Judgement.Stores(verdict.Violated) {
+		timer, pending := m.Stores[storeID]
+		if !pending || now.Sub(timer.Since) >= policy.GracePeriod {
+			count++
+		}
+	}
+	return count
+}

@@ -1,0 +1,76 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+var (
+	checks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "operator_checks_total",
+		Help: "Checks of Invariants, by outcome: Satisfied, Violated or Unknown.",
+	}, []string{"namespace", "system", "outcome"})
+	cycleDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "operator_cycle_duration_seconds",
+		Help:    "How long cycles take from the end of their look at the sources to their last write.",
+		Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	})
+	cycleLateness = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "operator_cycle_lateness_seconds",
+		Help:    "How long after their tick cycles begin.",
+		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	})
+	cyclesSkipped = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "operator_cycles_skipped_total",
+		Help: "Cycles that were not run to their end: busy (too many looks at sources under way), write (not all was written), panic.",
+	}, []string{"reason"})
+	ticketsDesc = prometheus.NewDesc("operator_tickets", "Tickets that there are.", []string{"namespace", "system", "state", "severity"}, nil)
+)
+
+func init() {
+	metrics.Registry.MustRegister(checks, cycleDuration, cycleLateness, cyclesSkipped)
+}
+
+func forgetMetrics(system types.NamespacedName) {
+	checks.DeletePartialMatch(prometheus.Labels{"namespace": system.Namespace, "system": system.Name})
+}
+
+// scrapeTimeout is how long counting the tickets in the cache may take.
+const scrapeTimeout = 5 * time.Second
+
+// TicketCollector counts the tickets in the cache whenever it is asked, so that the figure needs no bookkeeping and
+// survives restarts.
+type TicketCollector struct {
+	// Reader reads from the cache.
+	Reader client.Reader
+}
+
+// Describe implements prometheus.Collector.
+func (TicketCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- ticketsDesc }
+
+// Collect implements prometheus.Collector.
+func (c TicketCollector) Collect(collected chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	var tickets v1alpha1.TicketList
+	if err := c.Reader.List(ctx, &tickets, client.UnsafeDisableDeepCopy); err != nil {
+		collected <- prometheus.NewInvalidMetric(ticketsDesc, err)
+		return
+	}
+	type labels struct{ namespace, system, state, severity string }
+	counts := map[labels]int{}
+	for i := range tickets.Items {
+		t := &tickets.Items[i]
+		counts[labels{t.Namespace, t.Spec.System, string(t.Status.State), string(t.Status.Severity)}]++
+	}
+	for l, n := range counts {
+		collected <- prometheus.MustNewConstMetric(ticketsDesc, prometheus.GaugeValue, float64(n), l.namespace, l.system, l.state, l.severity)
+	}
+}

@@ -1,0 +1,160 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/judge"
+	"invariant.dev/operator/controllers/ledger"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// heartbeatWrite is how often an Invariant's lastCheckTime is written when nothing else changes.
+const heartbeatWrite = 5 * time.Minute
+
+// maxConditionMessage keeps a condition's message readable, in bytes.
+const maxConditionMessage = 1024
+
+// Reasons of conditions that are not Unknown for a fault.
+const (
+	reasonAnswering    = "Answering"
+	reasonAllSatisfied = "AllSatisfied"
+	reasonViolated     = "Violated"
+	reasonSuspended    = "Suspended"
+)
+
+// report writes what the cycle saw into the Invariants' statuses, their metrics and the tally. A status that cannot
+// be written now is written by a later cycle.
+func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope, c ledger.Cycle, results map[string]judge.Result) {
+	for name, invariant := range s.invariants {
+		r.complainOfMute(s.checks[name], invariant)
+		result, judged := results[name]
+		if !judged && !invariant.Spec.Suspend {
+			continue
+		}
+		status := nextStatus(invariant, &result.Judgement, s.memory[name], c.Now)
+		r.count(s, c.Invariants[name], &result.Judgement, c.Now)
+		if !worthWriting(invariant.Status, status) {
+			continue
+		}
+		if err := r.patchStatus(ctx, invariant, status); err != nil && !isConflict(err) {
+			log.Error(err, "report not written")
+		}
+	}
+	r.tally.keep(s.key, s.invariants)
+}
+
+// nextStatus is the status of an Invariant after a check, or while it is suspended.
+func nextStatus(invariant *v1alpha1.Invariant, j *verdict.Judgement, memory ledger.Memory, now time.Time) v1alpha1.InvariantStatus {
+	status := *invariant.Status.DeepCopy()
+	status.ObservedGeneration = invariant.Generation
+	ready, satisfied := conditions(invariant, j)
+	for _, condition := range []metav1.Condition{ready, satisfied} {
+		condition.ObservedGeneration = invariant.Generation
+		condition.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+		condition.Message = verdict.Truncate(condition.Message, maxConditionMessage)
+		v1alpha1.SetCondition(&status.Conditions, condition)
+	}
+	if invariant.Spec.Suspend {
+		return status
+	}
+	status.LastCheckTime = v1alpha1.NewTime(now)
+	if j.Fault == nil {
+		status.Stores = ptr.To(int32(len(j.Verdicts)))                    //nolint:gosec // at most judge.MaxReadings
+		status.Violating = ptr.To(int32(len(j.Stores(verdict.Violated)))) //nolint:gosec // at most judge.MaxReadings
+	}
+	memory.Record(&status)
+	return status
+}
+
+// conditions say what a check said.
+func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement) (ready, satisfied metav1.Condition) {
+	ready = metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reasonAnswering, Message: "the source answers"}
+	satisfied = metav1.Condition{Type: v1alpha1.ConditionSatisfied, Status: metav1.ConditionTrue, Reason: reasonAllSatisfied, Message: "all is well"}
+	switch {
+	case invariant.Spec.Suspend:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionUnknown, reasonSuspended, "not checked while spec.suspend is true"
+		satisfied.Status, satisfied.Reason, satisfied.Message = ready.Status, ready.Reason, ready.Message
+	case j.Fault != nil:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(j.Fault.Reason), j.Fault.Message
+		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionUnknown, ready.Reason, ready.Message
+	case j.Truth() == verdict.Violated:
+		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionFalse, reasonViolated, violatedMessage(j)
+	case j.Truth() == verdict.Unknown:
+		fault := firstFault(j)
+		satisfied.Status, satisfied.Reason = metav1.ConditionUnknown, string(fault.Reason)
+		satisfied.Message = fmt.Sprintf("unknown of %s: %s", ledger.StoreList(j.Stores(verdict.Unknown)), fault.Message)
+	}
+	return ready, satisfied
+}
+
+func violatedMessage(j *verdict.Judgement) string {
+	message := "violated by " + ledger.StoreList(j.Stores(verdict.Violated))
+	if unknown := j.Stores(verdict.Unknown); len(unknown) > 0 {
+		message += fmt.Sprintf("; unknown of %s: %s", ledger.StoreList(unknown), firstFault(j).Message)
+	}
+	return message
+}
+
+func firstFault(j *verdict.Judgement) *verdict.Fault {
+	for _, v := range j.Verdicts {
+		if v.Fault != nil {
+			return v.Fault
+		}
+	}
+	return &verdict.Fault{Reason: verdict.EvaluationFailed}
+}
+
+// worthWriting tells whether a status says anything new, or the last one is old.
+func worthWriting(before, after v1alpha1.InvariantStatus) bool {
+	if after.LastCheckTime.Go().Sub(before.LastCheckTime.Go()) >= heartbeatWrite {
+		return true
+	}
+	after.LastCheckTime = before.LastCheckTime
+	return !equality.Semantic.DeepEqual(before, after)
+}
+
+func (r *CycleReconciler) patchStatus(ctx context.Context, invariant *v1alpha1.Invariant, status v1alpha1.InvariantStatus) error {
+	next := invariant.DeepCopy()
+	next.Status = status
+	err := r.Client.Status().Patch(ctx, next, client.MergeFromWithOptions(invariant, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
+		return fmt.Errorf("write the status of Invariant %s/%s: %w", invariant.Namespace, invariant.Name, err)
+	}
+	return nil
+}
+
+// complainOfMute says once of each annotation that it mutes nothing.
+func (r *CycleReconciler) complainOfMute(c *check, invariant *v1alpha1.Invariant) {
+	_, err := invariant.MutedUntil()
+	if err == nil {
+		c.complainedOf = ""
+		return
+	}
+	if value := invariant.Annotations[v1alpha1.MuteUntilAnnotation]; value != c.complainedOf {
+		c.complainedOf = value
+		a := muteIgnoredAnnouncement(err)
+		r.Recorder.Eventf(invariant, nil, a.eventType, a.reason, a.action, "%s", a.note)
+	}
+}
+
+// count counts a check, in the metrics and in the tally.
+func (r *CycleReconciler) count(s *scope, policy ledger.Invariant, j *verdict.Judgement, now time.Time) {
+	if policy.Judgement == nil {
+		return
+	}
+	checks.WithLabelValues(s.key.Namespace, s.key.Name, j.Truth().String()).Inc()
+	r.tally.set(s.key, policy.Name, checked{
+		truth:      j.Truth(),
+		violations: s.memory[policy.Name].Violations(policy, now),
+		muted:      policy.Muted,
+	})
+}

@@ -1,0 +1,267 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/judge"
+	"invariant.dev/operator/controllers/ledger"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// maxCheckTime is how long judging one invariant may take.
+const maxCheckTime = 2 * time.Second
+
+// system is what is kept of a system between its cycles. Only its own reconcile touches it.
+type system struct {
+	checks map[string]*check
+	memory map[string]ledger.Memory
+	// uncounted and lastWrite are of the tickets whose counters are written more seldom than every cycle.
+	uncounted map[string]ledger.Uncounted
+	lastWrite map[string]time.Time
+	// recorded: a whole cycle was written since this process began. Until then every open ticket is.
+	recorded bool
+	// open are the tickets that were open at the last cycle.
+	open map[string]bool
+}
+
+// check is what is kept of an Invariant.
+type check struct {
+	uid        types.UID
+	generation int64
+	// judgedAt is the tick at which it was judged last in this generation; zero if it was not.
+	judgedAt time.Time
+	program  *judge.Program
+	fault    *verdict.Fault
+	// complainedOf is the annotation that an Event has complained of.
+	complainedOf string
+}
+
+// scope is one reconcile of a system: what is kept of it, and what the cache says now.
+type scope struct {
+	*system
+	key        types.NamespacedName
+	interval   time.Duration
+	phase      time.Duration
+	invariants map[string]*v1alpha1.Invariant
+	// unsure are invariants that tickets name, that the cache does not have, and that the API server may have.
+	unsure map[string]bool
+	// tickets are all of the system, resolved ones too.
+	tickets []*v1alpha1.Ticket
+}
+
+// gather reads all that a cycle needs from the cache.
+func (r *CycleReconciler) gather(ctx context.Context, key types.NamespacedName) (*scope, error) {
+	s := &scope{key: key, interval: r.Interval, phase: phase(key.Namespace, key.Name), invariants: map[string]*v1alpha1.Invariant{}, unsure: map[string]bool{}}
+	var invariants v1alpha1.InvariantList
+	if err := r.Client.List(ctx, &invariants, client.InNamespace(key.Namespace), client.MatchingFields{systemIndex: key.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the Invariants of system %s: %w", key, err)
+	}
+	for i := range invariants.Items {
+		s.invariants[invariants.Items[i].Name] = &invariants.Items[i]
+	}
+	var tickets v1alpha1.TicketList
+	if err := r.Client.List(ctx, &tickets, client.InNamespace(key.Namespace), client.MatchingFields{systemIndex: key.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the tickets of system %s: %w", key, err)
+	}
+	for i := range tickets.Items {
+		s.tickets = append(s.tickets, &tickets.Items[i])
+	}
+	s.system = r.systemOf(key)
+	s.recall()
+	return s, nil
+}
+
+func (r *CycleReconciler) systemOf(key types.NamespacedName) *system {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.systems[key] == nil {
+		r.systems[key] = &system{checks: map[string]*check{}, memory: map[string]ledger.Memory{},
+			uncounted: map[string]ledger.Uncounted{}, lastWrite: map[string]time.Time{}}
+	}
+	return r.systems[key]
+}
+
+// recall compiles what is new or changed, takes up its timers where an earlier monitor left them, and drops what is gone.
+func (s *scope) recall() {
+	for name, invariant := range s.invariants {
+		before := s.checks[name]
+		if before != nil && before.uid == invariant.UID && before.generation == invariant.Generation {
+			continue
+		}
+		if before == nil || before.uid != invariant.UID {
+			s.memory[name] = ledger.Recall(&invariant.Status)
+		}
+		next := &check{uid: invariant.UID, generation: invariant.Generation}
+		program, err := judge.Compile(&invariant.Spec)
+		if err != nil {
+			next.fault = asFault(err)
+		}
+		next.program = program
+		s.checks[name] = next
+	}
+	for name := range s.checks {
+		if s.invariants[name] == nil {
+			delete(s.checks, name)
+			delete(s.memory, name)
+		}
+	}
+}
+
+func asFault(err error) *verdict.Fault {
+	if fault, ok := err.(*verdict.Fault); ok { //nolint:errorlint // Compile returns it as it is.
+		return fault
+	}
+	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: err.Error()}
+}
+
+// gone tells whether the system no longer exists: no Invariant names it, and no ticket that matters.
+func (s *scope) gone() bool {
+	return len(s.invariants) == 0 && len(s.relevant()) == 0
+}
+
+// relevant are the tickets that a cycle can change.
+func (s *scope) relevant() []*v1alpha1.Ticket {
+	var relevant []*v1alpha1.Ticket
+	for _, ticket := range s.tickets {
+		if ticket.IsOpen() || ledger.Unsettled(ticket) {
+			relevant = append(relevant, ticket)
+		}
+	}
+	return relevant
+}
+
+func (s *scope) intervalOf(invariant *v1alpha1.Invariant) time.Duration {
+	return max(invariant.Spec.Interval.Or(s.interval), time.Second)
+}
+
+// due are the invariants to judge now, and the cycle's time. What is new or changed is due at once, in a cycle of its own
+// if no tick has come; a tick that was missed is made up for once.
+func (s *scope) due(now time.Time) (due []*v1alpha1.Invariant, at time.Time) {
+	for name, invariant := range s.invariants {
+		if invariant.Spec.Suspend {
+			continue
+		}
+		tick := lastTick(now, s.intervalOf(invariant), s.phase)
+		switch judgedAt := s.checks[name].judgedAt; {
+		case judgedAt.IsZero():
+			at = later(at, now)
+		case judgedAt.Before(tick), judgedAt.After(now):
+			at = later(at, tick)
+		default:
+			continue
+		}
+		due = append(due, invariant)
+	}
+	return due, at
+}
+
+// readable are the specs of the invariants whose sources are worth reading.
+func (s *scope) readable(due []*v1alpha1.Invariant) []*v1alpha1.InvariantSpec {
+	var specs []*v1alpha1.InvariantSpec
+	for _, invariant := range due {
+		if s.checks[invariant.Name].fault == nil {
+			specs = append(specs, &invariant.Spec)
+		}
+	}
+	return specs
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// untilNextTick is how long there is nothing to do.
+func (s *scope) untilNextTick(now time.Time) time.Duration {
+	next := nextTick(now, s.interval, s.phase)
+	for _, invariant := range s.invariants {
+		if tick := nextTick(now, s.intervalOf(invariant), s.phase); !invariant.Spec.Suspend && tick.Before(next) {
+			next = tick
+		}
+	}
+	return max(next.Sub(now), time.Millisecond)
+}
+
+// confirmDeleted asks the API server about the invariants that open tickets name and the cache does not have: a cache
+// that lags must not resolve anything.
+func (s *scope) confirmDeleted(ctx context.Context, live client.Reader) error {
+	for _, ticket := range s.relevant() {
+		for _, v := range ticket.Spec.Violations {
+			if _, known := s.unsure[v.Invariant]; known || s.invariants[v.Invariant] != nil {
+				continue
+			}
+			var invariant v1alpha1.Invariant
+			err := live.Get(ctx, types.NamespacedName{Namespace: s.key.Namespace, Name: v.Invariant}, &invariant)
+			if client.IgnoreNotFound(err) != nil {
+				return fmt.Errorf("find out whether Invariant %s/%s was deleted: %w", s.key.Namespace, v.Invariant, err)
+			}
+			s.unsure[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name
+		}
+	}
+	return nil
+}
+
+// judge judges what a look saw, for the invariants that have not changed since it began.
+func (s *scope) judge(ctx context.Context, l *look) map[string]judge.Result {
+	results := make(map[string]judge.Result, len(l.due))
+	for _, asked := range l.due {
+		invariant, c := s.invariants[asked.Name], s.checks[asked.Name]
+		if invariant == nil || invariant.UID != asked.UID || invariant.Generation != asked.Generation || invariant.Spec.Suspend {
+			continue
+		}
+		c.judgedAt = l.tick
+		if c.fault != nil {
+			results[asked.Name] = judge.Result{Judgement: verdict.Judgement{Fault: c.fault}}
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, maxCheckTime)
+		results[asked.Name] = c.program.Judge(ctx, l.seen.Observation(&invariant.Spec), l.tick)
+		cancel()
+	}
+	return results
+}
+
+// policies are what the ledger has to know of all invariants of the system.
+func (s *scope) policies(now time.Time, results map[string]judge.Result) map[string]ledger.Invariant {
+	policies := make(map[string]ledger.Invariant, len(s.invariants))
+	for name, exists := range s.unsure {
+		if exists {
+			policies[name] = ledger.Invariant{Name: name}
+		}
+	}
+	for name, invariant := range s.invariants {
+		policy := ledger.PolicyOf(invariant, now)
+		if result, judged := results[name]; judged {
+			policy.Judgement = &result.Judgement
+		}
+		policies[name] = policy
+	}
+	return policies
+}
+
+// systemIndex finds the Invariants and the tickets of a system in the cache.
+const systemIndex = "system"
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, object := range []client.Object{&v1alpha1.Invariant{}, &v1alpha1.Ticket{}} {
+		err := indexer.IndexField(ctx, object, systemIndex, func(o client.Object) []string {
+			return []string{systemOf(ctx, o)[0].Name}
+		})
+		if err != nil {
+			return fmt.Errorf("index %T by system: %w", object, err)
+		}
+	}
+	return nil
+}
+
+// isConflict tells whether a write was refused because the object is no longer what was read.
+func isConflict(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
