@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// needed is what the monitor must be allowed to do; without any of it, it would run and do nothing.
+var needed = []authorizationv1.ResourceAttributes{
+	{Verb: "list", Resource: "invariants"},
+	{Verb: "watch", Resource: "invariants"},
+	{Verb: "patch", Resource: "invariants", Subresource: "status"},
+	{Verb: "list", Resource: "tickets"},
+	{Verb: "watch", Resource: "tickets"},
+	{Verb: "create", Resource: "tickets"},
+	{Verb: "patch", Resource: "tickets", Subresource: "status"},
+}
+
+// checkCluster finds out whether the monitor can work in a cluster at all, and says what is missing.
+func checkCluster(ctx context.Context, config *rest.Config, namespace string) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("use the cluster %s: %w", config.Host, err)
+	}
+	_, err = client.Discovery().ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
+	switch {
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("the cluster %s does not know Invariants and Tickets: install their CRDs with make install, or kubectl apply -k config/crd", config.Host)
+	case err != nil:
+		return fmt.Errorf("reach the cluster %s: %w; is it running, and is this the right context?", config.Host, err)
+	}
+	var missing []string
+	for _, attributes := range needed {
+		attributes.Group, attributes.Namespace = v1alpha1.GroupVersion.Group, namespace
+		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("ask the cluster %s what the monitor may do: %w", config.Host, err)
+		}
+		if !review.Status.Allowed {
+			missing = append(missing, strings.TrimSuffix(attributes.Verb+" "+attributes.Resource+"/"+attributes.Subresource, "/"))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the monitor may not %s: bind it to the ClusterRole operator-monitor of config/rbac", strings.Join(missing, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+var errCut = errors.New("the process was killed here")
+
+// watching makes a client that reads from a cache one that interceptor takes; nothing here watches through it.
+type watching struct{ client.Client }
+
+func (watching) Watch(context.Context, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// cutAfter lets so many of the monitor's writes through and fails all after them, as a kill between two writes does.
+// A write whose answer is lost does reach the API server.
+func cutAfter(writes int, answerLost bool) func(client.Client) client.Client {
+	return func(c client.Client) client.Client {
+		var mu sync.Mutex
+		done := 0
+		cut := func(write func() error) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if done++; done <= writes {
+				return write()
+			}
+			if done == writes+1 && answerLost {
+				_ = write()
+			}
+			return errCut
+		}
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				return cut(func() error { return c.Create(ctx, o, opts...) })
+			},
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				return cut(func() error { return c.SubResource(sub).Patch(ctx, o, p, opts...) })
+			},
+		})
+	}
+}
+
+func TestRule8AKillBetweenAnyTwoWritesCostsNothing(t *testing.T) {
+	for _, answerLost := range []bool{false, true} {
+		for writes := range 6 {
+			t.Run(fmt.Sprintf("killed after %d writes, the last answer lost: %v", writes, answerLost), func(t *testing.T) {
+				t.Parallel()
+				b := newBench(t)
+				b.invariant("store-up")
+				b.invariant("slow", func(s *v1alpha1.InvariantSpec) { s.GracePeriod = seconds(90) })
+				b.cycle()
+				b.source.set("1", "Down")
+				b.writer = cutAfter(writes, answerLost)
+				b.restart()
+				b.cycle()
+				b.writer = nil
+				b.restart()
+				b.cycle()
+				ticket := b.wantTickets(v1alpha1.Open)[0]
+				for range 3 {
+					b.cycle()
+				}
+				ticket = b.wantTickets(v1alpha1.Open)[0]
+				if len(ticket.Status.Violations) != 2 || ticket.Status.Violations[0].Pending || ticket.Status.Violations[1].Pending {
+					t.Errorf("want both violations to count, one interval late at the most: %s", b.dump())
+				}
+				b.source.set("1", "Up")
+				b.cycle()
+				b.wantTickets(v1alpha1.Resolved)
+			})
+		}
+	}
+}
+
+// meanwhile runs something once, right before the monitor's next write of a ticket's status.
+func meanwhile(do func(ticket client.Object)) func(client.Client) client.Client {
+	return func(c client.Client) client.Client {
+		var once sync.Once
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				if _, isTicket := o.(*v1alpha1.Ticket); isTicket {
+					once.Do(func() { do(o) })
+				}
+				return c.SubResource(sub).Patch(ctx, o, p, opts...)
+			},
+		})
+	}
+}
+
+func TestRule5AHoldPlacedUnderTheResolvingWriteWins(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.source.set("1", "Up")
+	b.writer = meanwhile(func(ticket client.Object) { b.annotate(ticket.GetName(), v1alpha1.HoldAnnotation, "true") })
+	b.restart()
+	b.cycle()
+	ticket := b.wantTickets(v1alpha1.Open)[0]
+	if ticket.Status.Violations[0].Active {
+		t.Errorf("the check was lost: %s", b.dump())
+	}
+}
+
+func TestRule6APersonsWordWrittenUnderACyclesWriteIsKeptAndSoIsTheCount(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.writer = meanwhile(func(ticket client.Object) {
+		must(t, b.patchStatus(ticket.GetName(), `{"state":"Acknowledged","acknowledgement":{"by":"ana"}}`))
+	})
+	b.restart()
+	b.cycle()
+	status := b.wantTickets(v1alpha1.Acknowledged)[0].Status
+	if status.Acknowledgement.By != "ana" || status.Occurrences != 2 {
+		t.Errorf("want ana's word and two occurrences, got %+v", status)
+	}
+}
+
+// raced runs something once, right before the monitor creates a ticket.
+func raced(do func()) func(client.Client) client.Client {
+	return func(c client.Client) client.Client {
+		var once sync.Once
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				once.Do(do)
+				return c.Create(ctx, o, opts...)
+			},
+		})
+	}
+}
+
+func TestRule3TwoMonitorsOpenOneTicket(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.cycle()
+	b.source.set("1", "Down")
+	other := b.monitor
+	b.writer = raced(func() {
+		mine := b.monitor
+		b.monitor = other
+		b.reconcile()
+		b.monitor = mine
+	})
+	b.restart()
+	b.cycle()
+	if ticket := b.wantTickets(v1alpha1.Open)[0]; len(ticket.Spec.Violations) != 1 {
+		t.Errorf("want one violation, got %+v", ticket.Spec.Violations)
+	}
+}
+
+func TestRule3ATicketOpenedTwiceIsResolvedAsADuplicate(t *testing.T) {
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	first := b.wantTickets(v1alpha1.Open)[0]
+	for _, name := range []string{"sys-2", "sys-3"} {
+		twin := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name}, Spec: *first.Spec.DeepCopy()}
+		must(t, b.api.Create(b.ctx, twin))
+	}
+	must(t, b.patchStatus("sys-3", `{"state":"Acknowledged","acknowledgement":{"by":"ana"}}`))
+	b.cycle()
+	tickets := b.wantTickets(v1alpha1.Open, v1alpha1.Resolved, v1alpha1.Acknowledged)
+	if got := tickets[1].Status.Resolution.Reason; got != v1alpha1.Duplicate {
+		t.Errorf("the twin is resolved as %s, want Duplicate", got)
+	}
+	b.source.set("1", "Up")
+	b.cycle()
+	b.cycle()
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Resolved)
+}
+
+func TestADeletedInvariantResolvesItsTicketAndALaggingCacheDoesNot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	kept := b.invariant("kept")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.settle()
+	// The monitor's cache does not have the Invariant; the API server does.
+	cached := b.cache
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if _, invariants := list.(*v1alpha1.InvariantList); invariants {
+					return nil
+				}
+				return c.List(ctx, list, opts...)
+			},
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+	b.cache, b.writer = cached, nil
+	must(t, b.api.Delete(b.ctx, kept))
+	b.restart()
+	b.cycle()
+	if got := b.wantTickets(v1alpha1.Resolved)[0].Status.Resolution.Reason; got != v1alpha1.InvariantDeleted {
+		t.Errorf("resolved as %s, want InvariantDeleted", got)
+	}
+}
+
+func TestASuspendedInvariantLeavesItsTicketAsItIs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	invariant := b.getInvariant("store-up")
+	invariant.Spec.Suspend = true
+	must(t, b.api.Update(b.ctx, invariant))
+	b.source.set("1", "Up")
+	b.cycle()
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+	invariant = b.getInvariant("store-up")
+	invariant.Spec.Suspend = false
+	must(t, b.api.Update(b.ctx, invariant))
+	b.cycle()
+	b.wantTickets(v1alpha1.Resolved)
+}
+
+func TestOnAbsentSaysWhatBecomesOfAStoreThatIsGone(t *testing.T) {
+	for onAbsent, want := range map[v1alpha1.OnAbsent]v1alpha1.TicketState{v1alpha1.OnAbsentClear: v1alpha1.Resolved, v1alpha1.OnAbsentKeep: v1alpha1.Open} {
+		t.Run(string(onAbsent), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.invariant("store-up", func(s *v1alpha1.InvariantSpec) { s.OnAbsent = onAbsent })
+			b.source.set("1", "Down")
+			b.cycle()
+			b.source.remove("1")
+			b.cycle()
+			b.wantTickets(want)
+		})
+	}
+}
+
+func TestABatchTooLargeForOneObjectIsSplitAndNothingIsDropped(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const many = 2500
+	for i := range many {
+		b.source.set(fmt.Sprintf("store-%04d", i), "Down")
+	}
+	b.invariant("store-up")
+	b.cycle()
+	seen := map[string]bool{}
+	tickets := b.tickets()
+	for _, ticket := range tickets {
+		if ticket.Spec.BatchKey != "sys-1" {
+			t.Errorf("%s has the batch key %s, want sys-1", ticket.Name, ticket.Spec.BatchKey)
+		}
+		for _, v := range ticket.Spec.Violations {
+			seen[v.StoreID] = true
+		}
+	}
+	if len(tickets) != 3 || len(seen) != many {
+		t.Errorf("%d tickets hold %d violations, want 3 and %d", len(tickets), len(seen), many)
+	}
+	b.restart()
+	b.cycle()
+	if again := b.tickets(); len(again) != len(tickets) {
+		t.Errorf("the next cycle has %d tickets, want %d", len(again), len(tickets))
+	}
+}
+
+func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	// The monitor is paused between its look and its first write.
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if b.looking() {
+					b.clock.Step(DefaultInterval + 1)
+				}
+				return c.List(ctx, list, opts...)
+			},
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.wantTickets()
+}

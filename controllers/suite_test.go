@@ -1,0 +1,334 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	testingclock "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/observe"
+	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/controlplane/controlplanetest"
+)
+
+var plane *controlplane.ControlPlane
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
+	controlplanetest.Main(m, &plane)
+}
+
+func testScheme(t testing.TB) *runtime.Scheme {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	must(t, clientgoscheme.AddToScheme(scheme))
+	must(t, v1alpha1.AddToScheme(scheme))
+	return scheme
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var namespaces atomic.Int32
+
+// start is when all histories begin.
+var start = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+
+// bench is a namespace on a real API server, an observed system, and a monitor whose clock the test steps.
+type bench struct {
+	t         *testing.T
+	ctx       context.Context
+	namespace string
+	api       client.Client
+	cache     client.Client
+	clock     *testingclock.FakeClock
+	source    *stores
+	monitor   *CycleReconciler
+	// writer, if set, stands between the monitor and the API server.
+	writer func(client.Client) client.Client
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	b := &bench{t: t, ctx: ctx, namespace: fmt.Sprintf("bench-%d", namespaces.Add(1)), clock: testingclock.NewFakeClock(start), source: newStores(t)}
+	must(t, plane.Namespace(ctx, b.namespace))
+	api, err := client.New(plane.Config, client.Options{Scheme: testScheme(t)})
+	must(t, err)
+	b.api = api
+	c, err := cluster.New(plane.Config, func(o *cluster.Options) {
+		o.Scheme = testScheme(t)
+		o.Logger = logr.Discard()
+		o.Cache = cache.Options{DefaultNamespaces: map[string]cache.Config{b.namespace: {}}}
+	})
+	must(t, err)
+	must(t, addIndexes(ctx, c.GetFieldIndexer()))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = c.Start(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	b.cache = c.GetClient()
+	b.restart()
+	return b
+}
+
+// restart replaces the monitor by a new process, which knows only what the API server knows.
+func (b *bench) restart() {
+	b.t.Helper()
+	writer := b.cache
+	if b.writer != nil {
+		writer = b.writer(b.cache)
+	}
+	b.monitor = &CycleReconciler{
+		Client:   writer,
+		Live:     b.api,
+		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+		Recorder: &events.FakeRecorder{},
+		Clock:    b.clock,
+		Interval: DefaultInterval,
+		Workers:  1,
+		Monitor:  fmt.Sprintf("monitor-%d", namespaces.Add(1)),
+	}
+	b.monitor.init()
+	b.monitor.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+}
+
+const testSystem = "sys"
+
+// cycle steps the clock to the next tick and runs the cycle to its end.
+func (b *bench) cycle() {
+	b.t.Helper()
+	b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, testSystem)))
+	b.reconcile()
+}
+
+// reconcile runs what is due now to its end.
+func (b *bench) reconcile() {
+	b.t.Helper()
+	b.settle()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	if !b.looking() {
+		return
+	}
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	b.once(woken)
+}
+
+// looking tells whether a look is under way or over and not taken.
+func (b *bench) looking() bool {
+	b.monitor.looks.mu.Lock()
+	defer b.monitor.looks.mu.Unlock()
+	return b.monitor.looks.looks[b.key()] != nil
+}
+
+func (b *bench) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: b.namespace, Name: testSystem}
+}
+
+func (b *bench) once(request reconcile.Request) {
+	b.t.Helper()
+	if _, err := b.monitor.Reconcile(b.ctx, request); err != nil {
+		b.t.Fatalf("a reconcile must not return an error, but got: %v", err)
+	}
+}
+
+// settle waits until the cache has what the API server has.
+func (b *bench) settle() {
+	b.t.Helper()
+	versions := func(c client.Client) string {
+		var invariants v1alpha1.InvariantList
+		var tickets v1alpha1.TicketList
+		must(b.t, c.List(b.ctx, &invariants, client.InNamespace(b.namespace)))
+		must(b.t, c.List(b.ctx, &tickets, client.InNamespace(b.namespace)))
+		seen := map[string]string{}
+		for _, i := range invariants.Items {
+			seen["i/"+i.Name] = i.ResourceVersion
+		}
+		for _, ticket := range tickets.Items {
+			seen["t/"+ticket.Name] = ticket.ResourceVersion
+		}
+		text, err := json.Marshal(seen)
+		must(b.t, err)
+		return string(text)
+	}
+	must(b.t, wait.PollUntilContextTimeout(b.ctx, 5*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		return versions(b.cache) == versions(b.api), nil
+	}))
+}
+
+// invariant applies an Invariant about the stores of the source: each must be Up.
+func (b *bench) invariant(name string, change ...func(*v1alpha1.InvariantSpec)) *v1alpha1.Invariant {
+	b.t.Helper()
+	invariant := &v1alpha1.Invariant{
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name},
+		Spec: v1alpha1.InvariantSpec{
+			System:     testSystem,
+			Severity:   v1alpha1.Critical,
+			Source:     v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: b.source.url(), Items: "self.stores"}},
+			StoreID:    "string(self.id)",
+			Expression: "self.state == 'Up'",
+			Message:    "'store ' + string(self.id) + ' is ' + self.state",
+			Snapshot:   []v1alpha1.SnapshotSpec{{Name: "state", Expression: "self.state"}},
+		},
+	}
+	for _, c := range change {
+		c(&invariant.Spec)
+	}
+	must(b.t, b.api.Create(b.ctx, invariant))
+	return invariant
+}
+
+func seconds(n int) *v1alpha1.Duration {
+	return &v1alpha1.Duration{Duration: metav1.Duration{Duration: time.Duration(n) * time.Second}}
+}
+
+func (b *bench) getInvariant(name string) *v1alpha1.Invariant {
+	b.t.Helper()
+	var invariant v1alpha1.Invariant
+	must(b.t, b.api.Get(b.ctx, types.NamespacedName{Namespace: b.namespace, Name: name}, &invariant))
+	return &invariant
+}
+
+// tickets are all tickets, oldest first.
+func (b *bench) tickets() []v1alpha1.Ticket {
+	b.t.Helper()
+	var list v1alpha1.TicketList
+	must(b.t, b.api.List(b.ctx, &list, client.InNamespace(b.namespace)))
+	byNumber := make([]v1alpha1.Ticket, len(list.Items))
+	for _, ticket := range list.Items {
+		if n := ticket.Number(); n < 1 || n > len(list.Items) {
+			b.t.Fatalf("ticket %s has the number %d of %d", ticket.Name, n, len(list.Items))
+		}
+		byNumber[ticket.Number()-1] = ticket
+	}
+	return byNumber
+}
+
+// wantTickets wants these states, oldest first.
+func (b *bench) wantTickets(states ...v1alpha1.TicketState) []v1alpha1.Ticket {
+	b.t.Helper()
+	tickets := b.tickets()
+	var got []v1alpha1.TicketState
+	for _, ticket := range tickets {
+		got = append(got, ticket.Status.State)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(states) {
+		b.t.Fatalf("tickets are %v, want %v\n%s", got, states, b.dump())
+	}
+	return tickets
+}
+
+func (b *bench) dump() string {
+	var out strings.Builder
+	for _, ticket := range b.tickets() {
+		text, _ := json.Marshal(ticket.Status)
+		fmt.Fprintf(&out, "%s %s\n", ticket.Name, text)
+	}
+	return out.String()
+}
+
+// edit changes an object as a person would: on what is there now, whatever else happens.
+func (b *bench) annotate(ticket, key, value string) {
+	b.t.Helper()
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, key, value)
+	if value == "" {
+		patch = fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, key)
+	}
+	object := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: ticket}}
+	must(b.t, b.api.Patch(b.ctx, object, client.RawPatch(types.MergePatchType, []byte(patch))))
+}
+
+func (b *bench) patchStatus(ticket, status string) error {
+	object := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: ticket}}
+	return b.api.Status().Patch(b.ctx, object, client.RawPatch(types.MergePatchType, []byte(`{"status":`+status+`}`)))
+}
+
+// stores is an observed system: an HTTP server that lists its stores.
+type stores struct {
+	server *httptest.Server
+	gets   atomic.Int32
+
+	mu     sync.Mutex
+	states map[string]string
+	answer http.HandlerFunc
+}
+
+func newStores(t *testing.T) *stores {
+	s := &stores{states: map[string]string{"1": "Up", "2": "Up", "3": "Up"}}
+	s.server = httptest.NewServer(s)
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *stores) url() string { return s.server.URL + "/stores" }
+
+func (s *stores) set(store, state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.states[store] = state
+}
+
+func (s *stores) remove(store string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.states, store)
+}
+
+// fail makes the source answer like that; nil makes it well again.
+func (s *stores) fail(answer http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *stores) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.gets.Add(1)
+	s.mu.Lock()
+	answer := s.answer
+	type store struct {
+		ID    string `json:"id"`
+		State string `json:"state"`
+	}
+	var list []store
+	for id, state := range s.states {
+		list = append(list, store{id, state})
+	}
+	s.mu.Unlock()
+	if answer != nil {
+		answer(w, r)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"stores": list})
+}
+
+func answers(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}
