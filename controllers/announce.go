@@ -58,7 +58,7 @@ func muteIgnoredAnnouncement(err error) announcement {
 
 // announceTicket says it in the log and in an Event on the ticket.
 func (r *recorder) announceTicket(ticket *v1alpha1.Ticket, a announcement) {
-	r.log.Info("ticket "+strings.ToLower(a.reason), "ticket", ticket.Name, "namespace", ticket.Namespace, "note", a.note)
+	r.reconciler.Log.Info("Ticket "+strings.ToLower(a.reason), "ticket", ticket.Namespace+"/"+ticket.Name, "note", a.note)
 	r.reconciler.Recorder.Eventf(ticket, nil, a.eventType, a.reason, a.action, "%s", verdict.Truncate(a.note, maxEventNote))
 }
 

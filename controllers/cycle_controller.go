@@ -61,6 +61,8 @@ type CycleReconciler struct {
 	Workers int
 	// Monitor names this process in the tickets that it writes.
 	Monitor string
+	// Log takes a line for each thing that happens to a ticket, and the heartbeat.
+	Log logr.Logger
 
 	looks *observations
 	tally tally
@@ -76,7 +78,7 @@ func (r *CycleReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	if err := mgr.Add(&heartbeat{tally: &r.tally, interval: r.Interval, clock: r.Clock, log: mgr.GetLogger()}); err != nil {
+	if err := mgr.Add(&heartbeat{tally: &r.tally, interval: r.Interval, clock: r.Clock, log: r.Log}); err != nil {
 		return fmt.Errorf("add the heartbeat: %w", err)
 	}
 	// Which systems have open tickets is learnt once, from the first list; later the cycles themselves open them.
@@ -192,7 +194,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	}
 	results := s.judge(ctx, l)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
-	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, seenAt: l.finished, log: log}
+	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, seenAt: l.finished}
 	recorder.announceOthers()
 	memory, err := recorder.record(ctx)
 	s.memory = memory

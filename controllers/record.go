@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -41,7 +40,6 @@ type recorder struct {
 	cycle      ledger.Cycle
 	results    map[string]judge.Result
 	seenAt     time.Time
-	log        logr.Logger
 
 	// highest is the highest number of the system's tickets, and batchKey the name of the first that this cycle opened.
 	highest  int

@@ -16,8 +16,10 @@ func phase(namespace, system string) time.Duration {
 	return time.Duration(h.Sum64() % uint64(24*time.Hour)).Truncate(time.Millisecond)
 }
 
-// lastTick is the last tick that is not after now.
+// lastTick is the last tick that is not after now. Ticks are of the wall clock: two ticks with readings of the monotonic
+// clock would not compare equal, since the clocks drift apart.
 func lastTick(now time.Time, interval, phase time.Duration) time.Time {
+	now = now.Round(0)
 	since := (now.Sub(time.Unix(0, 0)) - phase%interval) % interval
 	if since < 0 {
 		since += interval

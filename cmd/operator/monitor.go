@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -103,14 +102,14 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := o.config()
+	config, own, err := o.config()
 	if err != nil {
 		return err
 	}
 	if err := checkCluster(ctx, config, o.namespace); err != nil {
 		return err
 	}
-	mgr, err := o.manager(config)
+	mgr, err := o.manager(config, own)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
@@ -155,20 +154,24 @@ func (o *monitorOptions) allowed() ([]netip.Prefix, error) {
 	return allow, nil
 }
 
-func (o *monitorOptions) config() (*rest.Config, error) {
+// config is how to reach the cluster, and the namespace that the monitor itself is at home in: the pod's, or the
+// kubeconfig context's.
+func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.kubeconfig
 	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context})
-	config, err := loaded.ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("find the cluster: %w; set KUBECONFIG, or --kubeconfig and --context", err)
+	if config, err = loaded.ClientConfig(); err != nil {
+		return nil, "", fmt.Errorf("find the cluster: %w; set KUBECONFIG, or --kubeconfig and --context", err)
+	}
+	if own, _, err = loaded.Namespace(); err != nil {
+		return nil, "", fmt.Errorf("find the monitor's own namespace: %w", err)
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
 	config.UserAgent = "invariant-operator/" + version
-	return config, nil
+	return config, own, nil
 }
 
-func (o *monitorOptions) manager(config *rest.Config) (manager.Manager, error) {
+func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -180,7 +183,7 @@ func (o *monitorOptions) manager(config *rest.Config) (manager.Manager, error) {
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       o.leaseNamespace(),
+		LeaderElectionNamespace:       own,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 ptr.To(leaseDuration),
 		RenewDeadline:                 ptr.To(renewDeadline),
@@ -203,20 +206,6 @@ func (o *monitorOptions) metrics() metricsserver.Options {
 	}
 }
 
-// serviceAccountNamespace is where a pod finds its namespace.
-const serviceAccountNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-
-// leaseNamespace is where the lease lies: the pod's own namespace, or outside a cluster the one that is watched.
-func (o *monitorOptions) leaseNamespace() string {
-	if own, err := os.ReadFile(serviceAccountNamespace); err == nil {
-		return strings.TrimSpace(string(own))
-	}
-	if o.namespace != "" {
-		return o.namespace
-	}
-	return "default"
-}
-
 // setup adds all that the monitor does to the manager.
 func (o *monitorOptions) setup(mgr manager.Manager, allow []netip.Prefix) error {
 	host, err := os.Hostname()
@@ -232,6 +221,7 @@ func (o *monitorOptions) setup(mgr manager.Manager, allow []netip.Prefix) error 
 		Interval: o.interval,
 		Workers:  o.workers,
 		Monitor:  host + "_" + uuid.NewString(),
+		Log:      mgr.GetLogger(),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the cycles: %w", err)
