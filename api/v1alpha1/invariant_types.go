@@ -61,20 +61,20 @@ type InvariantSpec struct {
 	// How often to check, from 1s to 24h. Default: the monitor's --interval, which is 30s.
 	// Invariants of a system with the same interval are checked together, at the same moment.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="interval must be from 1s to 24h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="interval must be a duration from 1s to 24h, such as 30s"
 	Interval *Duration `json:"interval,omitempty"`
 
 	// A store must be violated for this long before it counts and opens a ticket. Being well for less than
 	// resolveAfter does not start it over; time in which the verdict is Unknown does not count.
 	// Default 0s: the first check that sees it. At most 720h.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('720h')",message="gracePeriod must be at most 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) <= duration('720h')",message="gracePeriod must be a duration of at most 720h, such as 1m"
 	GracePeriod *Duration `json:"gracePeriod,omitempty"`
 
 	// A store must be satisfied for this long before its violation counts as cleared.
 	// Default 0s: the first check that says so. At most 720h.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('720h')",message="resolveAfter must be at most 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) <= duration('720h')",message="resolveAfter must be a duration of at most 720h, such as 2m"
 	ResolveAfter *Duration `json:"resolveAfter,omitempty"`
 
 	// When the whole observation failed for this long, or the verdict on a store was Unknown for this long,
@@ -82,7 +82,7 @@ type InvariantSpec struct {
 	// Default 2m. At most 720h.
 	// +optional
 	// +kubebuilder:default="2m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('720h')",message="unobservableAfter must be at most 720h"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) <= duration('720h')",message="unobservableAfter must be a duration of at most 720h, such as 2m"
 	UnobservableAfter *Duration `json:"unobservableAfter,omitempty"`
 
 	// Fewer readings than this is no observation: the verdict is Unknown, because an empty list more often
@@ -169,6 +169,7 @@ type HTTPSource struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be like http://host:port/path"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[^/]*//[^/?#]*@')",message="url must hold no user and no password: whoever may read Invariants would read them"
 	URL string `json:"url,omitempty"`
 
 	// A CEL expression that gives the list of readings; self is the body, such as self.stores. At most
@@ -193,7 +194,7 @@ type HTTPSource struct {
 	// system read the same address in the same cycle, the longest applies. Default 5s.
 	// +optional
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be from 100ms to 60s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be a duration from 100ms to 60s, such as 5s"
 	Timeout *Duration `json:"timeout,omitempty"`
 
 	// The Secret with username and password, or token. Not used by this version: the API server refuses it.
@@ -214,6 +215,7 @@ type Endpoint struct {
 	// Its address, such as http://etcd-1:2379/health.
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be like http://host:port/path"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[^/]*//[^/?#]*@')",message="url must hold no user and no password: whoever may read Invariants would read them"
 	URL string `json:"url"`
 }
 
@@ -231,7 +233,7 @@ type PrometheusSource struct {
 	// How long an answer may take: from 100ms to 60s. Default 5s.
 	// +optional
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be from 100ms to 60s"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be a duration from 100ms to 60s, such as 5s"
 	Timeout *Duration `json:"timeout,omitempty"`
 	// The Secret with username and password, or token.
 	// +optional

@@ -174,7 +174,8 @@ type TicketStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []Condition `json:"conditions,omitempty"`
-	// The monitor process that keeps this ticket up to date. A write of any other is refused for its age.
+	// The monitor process that keeps this ticket up to date. It changes when another one takes over; what the
+	// former one still had under way is refused from then on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Monitor string `json:"monitor,omitempty"`

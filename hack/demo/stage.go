@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +18,8 @@ import (
 	"invariant.dev/operator/hack/controlplane"
 )
 
-//go:embed invariants.yaml
-var invariants string
+// sample is what is applied, with the addresses of the demo's own members.
+const sample = "config/samples/etcd/invariants.yaml"
 
 // interval is short, for the sake of whoever watches.
 const interval = "2s"
@@ -90,9 +89,16 @@ func binDir() (string, error) {
 }
 
 func (s *stage) writeManifests() error {
-	s.manifests = filepath.Join(s.dir, "invariants.yaml")
-	filled := os.Expand(invariants, func(name string) string { return s.members.urls[name] })
-	return os.WriteFile(s.manifests, []byte(filled), 0o600)
+	text, err := os.ReadFile(sample)
+	if err != nil {
+		return fmt.Errorf("%w: run the demo in the root of the repository", err)
+	}
+	var addresses []string
+	for i, address := range s.members.client {
+		addresses = append(addresses, fmt.Sprintf("http://etcd-%d:2379", i), address)
+	}
+	s.manifests = filepath.Join(s.dir, "etcd.yaml")
+	return os.WriteFile(s.manifests, []byte(strings.NewReplacer(addresses...).Replace(string(text))), 0o600)
 }
 
 func (s *stage) startMonitor() (err error) {
@@ -194,20 +200,17 @@ type members struct {
 	plane    *controlplane.ControlPlane
 	dir      string
 	programs map[int]*controlplane.Program
-	// client and peer are the members' addresses; urls are the clients' by the name that the manifests have for them.
 	client, peer map[int]string
-	urls         map[string]string
 }
 
 func startMembers(ctx context.Context, plane *controlplane.ControlPlane, dir string) (*members, error) {
-	m := &members{plane: plane, dir: dir, programs: map[int]*controlplane.Program{}, client: map[int]string{}, peer: map[int]string{}, urls: map[string]string{}}
+	m := &members{plane: plane, dir: dir, programs: map[int]*controlplane.Program{}, client: map[int]string{}, peer: map[int]string{}}
 	addresses, err := freeAddresses(6)
 	if err != nil {
 		return nil, err
 	}
 	for i := 1; i <= 3; i++ {
 		m.client[i], m.peer[i] = "http://"+addresses[i-1], "http://"+addresses[i+2]
-		m.urls[fmt.Sprintf("MEMBER_%d", i)] = m.client[i]
 	}
 	for i := 1; i <= 3; i++ {
 		if err := m.launch(i); err != nil {

@@ -19,7 +19,7 @@ func play(ctx context.Context, s *stage) error {
 }
 
 func writeDown(ctx context.Context, s *stage) error {
-	s.say("Write down what must always be true of the etcd cluster, and apply it.")
+	s.say("Write down what must always be true of the etcd cluster (" + sample + "), and apply it.")
 	return s.enter(ctx,
 		"kubectl apply -f "+s.manifests,
 		"kubectl wait --for=condition=Satisfied --timeout=30s invariants --all",

@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+func violations(n int, message string) []v1alpha1.Violation {
+	batch := make([]v1alpha1.Violation, 0, n)
+	for i := range n {
+		batch = append(batch, v1alpha1.Violation{Invariant: "inv", StoreID: fmt.Sprint(i + 1), Reason: v1alpha1.Violated,
+			Severity: v1alpha1.Warning, Message: message, FirstSeenTime: *v1alpha1.NewTime(epoch)})
+	}
+	return batch
+}
+
+func TestRule3ABatchIsSplitByCountAndBySizeAndNothingIsDropped(t *testing.T) {
+	for name, c := range map[string]struct {
+		batch []v1alpha1.Violation
+		parts int
+	}{
+		"one violation":              {violations(1, "m"), 1},
+		"as many as fit":             {violations(MaxViolations, "m"), 1},
+		"one more than fit":          {violations(MaxViolations+1, "m"), 2},
+		"messages that fill tickets": {violations(1000, strings.Repeat("x", MaxMessage)), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parts := Split(c.batch)
+			if len(parts) != c.parts {
+				t.Errorf("%d parts, want %d", len(parts), c.parts)
+			}
+			total := 0
+			for _, part := range parts {
+				total += len(part)
+				encoded, err := json.Marshal(part)
+				if err != nil || len(part) > MaxViolations || len(encoded) > MaxSpecBytes+2 {
+					t.Errorf("a part has %d violations in %d bytes (%v)", len(part), len(encoded), err)
+				}
+			}
+			if total != len(c.batch) {
+				t.Errorf("%d of %d violations are left", total, len(c.batch))
+			}
+		})
+	}
+}
+
+func TestASummaryNamesTheWorstFirstAndCountsTheRest(t *testing.T) {
+	down := v1alpha1.Violation{Invariant: "store-down", StoreID: "3", Severity: v1alpha1.Critical}
+	whole := v1alpha1.Violation{Invariant: "quorum", Severity: v1alpha1.Critical}
+	blind := v1alpha1.Violation{Invariant: "latency", Reason: v1alpha1.Unobservable}
+	for want, batch := range map[string][]v1alpha1.Violation{
+		"store-down(3)":                       {down},
+		"store-down(3), quorum":               {down, whole},
+		"inv(1,2,3,4,5,+1995)":                violations(2000, ""),
+		"store-down(3), latency unobservable": {down, blind},
+	} {
+		if got := Summary(batch); got != want {
+			t.Errorf("the summary is %q, want %q", got, want)
+		}
+	}
+	var many []v1alpha1.Violation
+	for i := range 100 {
+		many = append(many, v1alpha1.Violation{Invariant: fmt.Sprintf("invariant-%d", i), StoreID: strings.Repeat("s", 300)})
+	}
+	if got := Summary(many); len(got) > maxSummary || !strings.Contains(got, ", +") {
+		t.Errorf("a long summary has %d bytes: %q", len(got), got)
+	}
+}
+
+func TestStoreIDsThatAreNumbersAreOrderedAsNumbers(t *testing.T) {
+	batch := violations(11, "")
+	batch[0], batch[10] = batch[10], batch[0]
+	sortViolations(batch)
+	for i, v := range batch {
+		if want := fmt.Sprint(i + 1); v.StoreID != want {
+			t.Errorf("place %d has store %s, want %s", i, v.StoreID, want)
+		}
+	}
+}
+
+func TestATicketHasTheLabelsOnWhichItsViolationsAgree(t *testing.T) {
+	invariants := map[string]Invariant{
+		"a": {Labels: map[string]string{"team": "storage", "tier": "1"}},
+		"b": {Labels: map[string]string{"team": "storage", "tier": "2", "zone": "x"}},
+	}
+	batch := []v1alpha1.Violation{{Invariant: "a"}, {Invariant: "b"}}
+	labels := NewTicket("ns", "sys", 1, "", "", batch, invariants, epoch).Labels
+	if len(labels) != 1 || labels["team"] != "storage" {
+		t.Errorf("labels are %v, want team=storage alone", labels)
+	}
+}
+
+func TestPreviousIsTheNewestResolvedTicketWithOneOfTheViolations(t *testing.T) {
+	ticket := func(number int, state v1alpha1.TicketState, store string) *v1alpha1.Ticket {
+		made := NewTicket("ns", "sys", number, "", "", []v1alpha1.Violation{{Invariant: "inv", StoreID: store, Reason: v1alpha1.Violated}}, nil, epoch)
+		made.Status.State = state
+		return made
+	}
+	tickets := []*v1alpha1.Ticket{ticket(2, v1alpha1.Resolved, "1"), ticket(9, v1alpha1.Resolved, "1"), ticket(10, v1alpha1.Resolved, "2"), ticket(11, v1alpha1.Open, "1")}
+	if got := Previous(violations(1, ""), tickets, 12); got != "sys-9" {
+		t.Errorf("the ticket before is %q, want sys-9", got)
+	}
+}
+
+func TestCountersThatWereNotWrittenAreCaughtUpWith(t *testing.T) {
+	ticket := NewTicket("ns", "sys", 1, "", "", violations(2, "m"), nil, epoch)
+	c := Cycle{Now: epoch, Monitor: "m"}
+	ticket.Status = FirstStatus(ticket, c)
+	policy := Invariant{Name: "inv", Judgement: &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: verdict.Violated}, {StoreID: "2", Truth: verdict.Violated}}}}
+	c.Invariants = map[string]Invariant{"inv": policy}
+	c.Now = epoch.Add(time.Minute)
+	c.Uncounted = map[string]Uncounted{"sys-1": {Cycles: 3, LastSeen: epoch.Add(30 * time.Second)}}
+	plan := Decide(c, nil, []*v1alpha1.Ticket{ticket})
+	if len(plan.Updates) != 1 || !plan.Updates[0].CountersOnly {
+		t.Fatalf("want one update of counters, got %+v", plan.Updates)
+	}
+	status := plan.Updates[0].Status
+	if status.Occurrences != 5 || status.Violations[0].Occurrences != 5 {
+		t.Errorf("occurrences are %d and %d, want 5: the first, three that were not written, and this one", status.Occurrences, status.Violations[0].Occurrences)
+	}
+}
+
+func TestMemorySurvivesTheStatusOfAnInvariant(t *testing.T) {
+	at := func(s int) time.Time { return epoch.Add(time.Duration(s) * time.Second) }
+	memory := Memory{UnknownSince: at(9), Stores: map[string]Timer{
+		"1": {FirstSeen: at(1), Since: at(2)}, "2": {FirstSeen: at(1), Since: at(2)}, "3": {UnknownSince: at(4)},
+		"4": {FirstSeen: at(1), Since: at(2), SatisfiedSince: at(5)}, "": {FirstSeen: at(7), Since: at(7)},
+	}}
+	var status v1alpha1.InvariantStatus
+	memory.Record(&status)
+	if len(status.Pending) != 4 || status.PendingTruncated != 0 {
+		t.Errorf("want four groups of equal times, got %+v", status.Pending)
+	}
+	if got := Recall(&status); fmt.Sprint(got) != fmt.Sprint(memory) {
+		t.Errorf("recalled %v, want %v", got, memory)
+	}
+}
+
+func TestWhatDoesNotFitIntoAStatusIsCounted(t *testing.T) {
+	memory := Memory{Stores: map[string]Timer{}}
+	for i := range 3000 {
+		memory.Stores[fmt.Sprintf("%0300d", i)] = Timer{FirstSeen: epoch, Since: epoch}
+	}
+	var status v1alpha1.InvariantStatus
+	memory.Record(&status)
+	kept := 0
+	for _, group := range status.Pending {
+		kept += len(group.StoreIDs)
+	}
+	if kept == 0 || kept+int(status.PendingTruncated) != 3000 {
+		t.Errorf("%d kept and %d counted of 3000", kept, status.PendingTruncated)
+	}
+}

@@ -1,0 +1,151 @@
+// Package test runs the programs as users do: built, as processes, on a real control plane.
+package test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/controlplane/controlplanetest"
+)
+
+var plane *controlplane.ControlPlane
+
+// bin is where the programs are built.
+var bin string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		panic(err)
+	}
+	bin = dir
+	build := exec.Command("go", "build", "-o", bin, "../cmd/operator", "../hack/demo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := controlplanetest.Run(m, &plane)
+	if err := os.RemoveAll(bin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kubectl runs kubectl as the administrator and returns what it prints.
+func kubectl(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	out, _, err := controlplane.Kubectl(t.Context(), plane.Kubeconfig, stdin, args...)
+	must(t, err)
+	return out
+}
+
+// eventually waits until what is true.
+func eventually(t *testing.T, what string, isTrue func() bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) { return isTrue(), nil })
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// freeAddress is a loopback address on which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// output is what a process prints.
+type output struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buffer.String()
+}
+
+// startMonitor starts the monitor with a kubeconfig and flags, and ends it with the test.
+func startMonitor(t *testing.T, kubeconfig string, flags ...string) (*controlplane.Program, *output) {
+	t.Helper()
+	log := &output{}
+	args := append([]string{"monitor", "--kubeconfig", kubeconfig}, flags...)
+	monitor, err := plane.StartProgram(strings.ReplaceAll(t.Name(), "/", "_"), filepath.Join(bin, "operator"), log, args...)
+	must(t, err)
+	t.Cleanup(func() {
+		_ = monitor.Kill()
+		if t.Failed() {
+			t.Logf("the monitor's log:\n%s", log)
+		}
+	})
+	return monitor, log
+}
+
+const storeUp = `
+apiVersion: operator.invariant.dev/v1alpha1
+kind: Invariant
+metadata: {name: store-up, namespace: %s}
+spec:
+  system: sys
+  interval: 1s
+  severity: Critical
+  source: {http: {url: %q, timeout: 10s}}
+  expression: self[0].up
+`
+
+// switchable is a source that is up or down.
+type switchable struct {
+	server *httptest.Server
+	mu     sync.Mutex
+	up     bool
+}
+
+func newSwitchable(t *testing.T) *switchable {
+	s := &switchable{}
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, _ = fmt.Fprintf(w, `{"up": %v}`, s.up)
+	}))
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *switchable) set(up bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = up
+}
