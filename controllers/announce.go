@@ -25,7 +25,7 @@ func openedAnnouncement(status v1alpha1.TicketStatus) announcement {
 }
 
 func recurringAnnouncement(keys []ledger.Key) announcement {
-	var names []string
+	names := make([]string, 0, len(keys))
 	for _, key := range keys {
 		name := key.Invariant
 		if key.StoreID != "" {

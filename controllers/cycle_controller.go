@@ -166,12 +166,14 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 	}
 	if over != nil {
 		r.finish(ctx, log, s, over)
-	} else if len(s.invariants) == 0 {
-		r.finish(ctx, log, s, &look{tick: r.Clock.Now(), finished: r.Clock.Now()})
 	}
 	now := r.Clock.Now()
 	due, tick := s.due(now)
 	if len(due) == 0 {
+		// Without a check there is still something to do: to take over, to release, to report a suspension.
+		if !s.recorded || s.idle() {
+			r.finish(ctx, log, s, &look{tick: now, finished: now})
+		}
 		return s.untilNextTick(now)
 	}
 	if !r.looks.begin(ctx, s.key, tick, due, s.readable(due)) {

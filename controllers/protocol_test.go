@@ -302,3 +302,28 @@ func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
 	b.cycle()
 	b.wantTickets()
 }
+
+func TestALeaderThatWakesUpWritesNothingOverItsSuccessor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.source.set("1", "Up")
+	// The leader is paused right before the write that resolves the ticket. Meanwhile the Invariant is suspended, and
+	// another monitor has taken over, which finds nothing to do.
+	b.writer = meanwhile(func(client.Object) {
+		old := b.monitor
+		b.clock.Step(2 * DefaultInterval)
+		invariant := b.getInvariant("store-up")
+		invariant.Spec.Suspend = true
+		must(t, b.api.Update(b.ctx, invariant))
+		b.writer = nil
+		b.restart()
+		b.cycle()
+		b.monitor = old
+	})
+	b.restart()
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+}

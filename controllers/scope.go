@@ -126,6 +126,16 @@ func (s *scope) gone() bool {
 	return len(s.invariants) == 0 && len(s.relevant()) == 0
 }
 
+// idle tells whether nothing of the system is ever due: all of its invariants are suspended, or there are none.
+func (s *scope) idle() bool {
+	for _, invariant := range s.invariants {
+		if !invariant.Spec.Suspend {
+			return false
+		}
+	}
+	return true
+}
+
 // relevant are the tickets that a cycle can change.
 func (s *scope) relevant() []*v1alpha1.Ticket {
 	var relevant []*v1alpha1.Ticket

@@ -162,7 +162,6 @@ func timeOrNil(t time.Time) *v1alpha1.Time {
 }
 
 // Violations is how many stores a check found violated past their grace period, as memory is after the cycle.
-
 func (m Memory) Violations(policy Invariant, now time.Time) int {
 	count := 0
 	for _, storeID := range policy.Judgement.Stores(verdict.Violated) {
