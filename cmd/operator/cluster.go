@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -31,13 +34,43 @@ func checkCluster(ctx context.Context, config *rest.Config, namespace string) er
 	if err != nil {
 		return fmt.Errorf("use the cluster %s: %w", config.Host, err)
 	}
-	_, err = client.Discovery().ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
-	switch {
+	switch err := waitForCRDs(ctx, client.Discovery()); {
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("the cluster %s does not know Invariants and Tickets: install their CRDs with make install, or kubectl apply -k config/crd", config.Host)
 	case err != nil:
 		return fmt.Errorf("reach the cluster %s: %w; is it running, and is this the right context?", config.Host, err)
 	}
+	missing, err := missingRights(ctx, client, namespace)
+	if err != nil {
+		return fmt.Errorf("ask the cluster %s what the monitor may do: %w", config.Host, err)
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the monitor may not %s: bind it to the ClusterRole operator-monitor of config/rbac", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// crdsTimeout is how long CRDs that were just installed may take to be served.
+const crdsTimeout = 5 * time.Second
+
+// waitForCRDs waits until the API server serves both kinds.
+func waitForCRDs(ctx context.Context, server discovery.DiscoveryInterface) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, crdsTimeout, true, func(context.Context) (bool, error) {
+		_, last = server.ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
+		if apierrors.IsNotFound(last) {
+			return false, nil
+		}
+		return true, last
+	})
+	if apierrors.IsNotFound(last) {
+		return last
+	}
+	return err
+}
+
+// missingRights are those that the monitor needs and does not have.
+func missingRights(ctx context.Context, client kubernetes.Interface, namespace string) ([]string, error) {
 	var missing []string
 	for _, attributes := range needed {
 		attributes.Group, attributes.Namespace = v1alpha1.GroupVersion.Group, namespace
@@ -45,14 +78,11 @@ func checkCluster(ctx context.Context, config *rest.Config, namespace string) er
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes},
 		}, metav1.CreateOptions{})
 		if err != nil {
-			return fmt.Errorf("ask the cluster %s what the monitor may do: %w", config.Host, err)
+			return nil, err
 		}
 		if !review.Status.Allowed {
 			missing = append(missing, strings.TrimSuffix(attributes.Verb+" "+attributes.Resource+"/"+attributes.Subresource, "/"))
 		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("the monitor may not %s: bind it to the ClusterRole operator-monitor of config/rbac", strings.Join(missing, ", "))
-	}
-	return nil
+	return missing, nil
 }

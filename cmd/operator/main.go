@@ -1,24 +1,25 @@
+// Command operator is the monitor, and the commands for its tickets.
 package main
 
 import (
-	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"invariant.dev/operator/cmd/internal/program"
+	"invariant.dev/operator/cmd/internal/tickets"
 )
 
+// version is set when a release is built.
 var version = "dev"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	root := &cobra.Command{Use: "operator", SilenceUsage: true, SilenceErrors: true}
+func main() { os.Exit(program.Run(newRootCommand(), os.Stderr)) }
+
+func newRootCommand() *cobra.Command {
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	root := program.NewRoot("operator", "Check what must always be true of your systems, and work on what is not", version)
 	root.AddCommand(newMonitorCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
-	}
+	root.AddCommand(tickets.NewCommand(streams))
+	return root
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -198,7 +199,7 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 
 func (o *monitorOptions) metrics() metricsserver.Options {
 	return metricsserver.Options{
-		BindAddress:    o.metricsAddress,
+		BindAddress:    cmp.Or(o.metricsAddress, "0"),
 		SecureServing:  true,
 		FilterProvider: filters.WithAuthenticationAndAuthorization,
 		// HTTP/2 can be made to do much for little: CVE-2023-44487, CVE-2023-39325.

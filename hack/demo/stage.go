@@ -115,6 +115,9 @@ func (s *stage) startMonitor() (err error) {
 func (s *stage) relay(log io.Reader) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		line := lines.Text()
+		if strings.HasPrefix(line, "error:") {
+			s.show("    monitor: " + line)
+		}
 		if !strings.Contains(line, `msg="Ticket `) && !strings.Contains(line, "Check complete") && !strings.Contains(line, "level=ERROR") {
 			continue
 		}
@@ -197,9 +200,9 @@ func (s *stage) clear() error {
 
 // members are the observed etcd cluster.
 type members struct {
-	plane    *controlplane.ControlPlane
-	dir      string
-	programs map[int]*controlplane.Program
+	plane        *controlplane.ControlPlane
+	dir          string
+	programs     map[int]*controlplane.Program
 	client, peer map[int]string
 }
 
@@ -298,7 +301,7 @@ func (m *members) pid(i int) int { return m.programs[i].Pid() }
 func (m *members) kill(i int) error { return m.programs[i].Kill() }
 
 func (m *members) stop() error {
-	var errs []error
+	errs := make([]error, 0, len(m.programs))
 	for _, program := range m.programs {
 		errs = append(errs, program.Kill())
 	}
