@@ -33,6 +33,15 @@ func demo(t *testing.T, dir string, interruptAt string) string {
 	return log.String()
 }
 
+// shortDir is a directory whose name leaves room for a socket's.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "d-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 // wantNothingLeft wants no process and no file of the demo.
 func wantNothingLeft(t *testing.T, dir string) {
 	t.Helper()
@@ -57,7 +66,7 @@ func wantNothingLeft(t *testing.T, dir string) {
 }
 
 func TestTheDemoTellsItsStoryAndLeavesNothing(t *testing.T) {
-	dir := t.TempDir()
+	dir := shortDir(t)
 	out := demo(t, dir, "")
 	rest := out
 	for _, want := range []string{
@@ -83,7 +92,7 @@ func TestTheDemoTellsItsStoryAndLeavesNothing(t *testing.T) {
 func TestTheDemoLeavesNothingAfterCtrlC(t *testing.T) {
 	for _, at := range []string{"Starting a Kubernetes control plane", "Starting what will be observed", "kill -9"} {
 		t.Run("at: "+at, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := shortDir(t)
 			out := demo(t, dir, at)
 			if !strings.Contains(out, "Interrupted") {
 				t.Errorf("it does not say that it was interrupted:\n%s", out)

@@ -4,6 +4,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,10 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/wait"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"invariant.dev/operator/hack/controlplane"
-	"invariant.dev/operator/hack/controlplane/controlplanetest"
 )
 
 var plane *controlplane.ControlPlane
@@ -28,23 +30,39 @@ var plane *controlplane.ControlPlane
 var bin string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "e2e-")
+	ctrl.SetLogger(logr.Discard())
+	code, err := run(m)
 	if err != nil {
-		panic(err)
-	}
-	bin = dir
-	build := exec.Command("go", "build", "-o", bin, "../cmd/operator", "../hack/demo")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := controlplanetest.Run(m, &plane)
-	if err := os.RemoveAll(bin); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// run builds the programs, starts a control plane, and installs on it what a user installs.
+func run(m *testing.M) (code int, err error) {
+	if bin, err = os.MkdirTemp("", "e2e-"); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
+	build := exec.Command("go", "build", "-o", bin, "../cmd/operator", "../cmd/kubectl-operator", "../hack/demo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("build the programs: %w: %s", err, out)
+	}
+	if plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, plane.Stop()) }()
+	for _, args := range [][]string{
+		{"apply", "--server-side", "-k", "../config/default"},
+		{"wait", "--for=condition=Established", "crd", "--all"},
+	} {
+		if _, _, err := controlplane.Kubectl(context.Background(), plane.Kubeconfig, "", args...); err != nil {
+			return 0, err
+		}
+	}
+	return m.Run(), nil
 }
 
 func must(t *testing.T, err error) {

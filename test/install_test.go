@@ -18,7 +18,6 @@ import (
 )
 
 func TestTheMonitorRunsUnderTheDeploymentsServiceAccountAndFlags(t *testing.T) {
-	kubectl(t, "", "apply", "--server-side", "-k", "../config/default")
 	var deployment appsv1.Deployment
 	must(t, json.Unmarshal([]byte(kubectl(t, "", "get", "deployment", "-n", "operator-system", "operator-monitor", "-o", "json")), &deployment))
 	pod := deployment.Spec.Template.Spec

@@ -157,3 +157,16 @@ func TestWhatDoesNotFitIntoAStatusIsCounted(t *testing.T) {
 		t.Errorf("%d kept and %d counted of 3000", kept, status.PendingTruncated)
 	}
 }
+
+func TestTimesOfAClockThatRanAheadHoldNothingUp(t *testing.T) {
+	memory := map[string]Memory{"inv": {Stores: map[string]Timer{"1": {FirstSeen: epoch.Add(time.Hour), Since: epoch.Add(time.Hour)}}}}
+	policy := Invariant{Name: "inv", GracePeriod: time.Minute, Judgement: &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: verdict.Violated}}}}
+	for i, want := range []int{0, 0, 1} {
+		c := Cycle{Now: epoch.Add(time.Duration(i) * 30 * time.Second), Invariants: map[string]Invariant{"inv": policy}}
+		plan := Decide(c, memory, nil)
+		if len(plan.Open) != want {
+			t.Errorf("cycle %d opens %d violations, want %d", i, len(plan.Open), want)
+		}
+		memory = plan.Memory
+	}
+}

@@ -86,8 +86,7 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 			return nil, fmt.Errorf("starting a control plane: %w", err)
 		}
 	}
-	// A short name: what a path of a socket may hold is about 100 characters.
-	dir, err := os.MkdirTemp("", "controlplane-")
+	dir, err := makeDir()
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for a control plane: %w", err)
 	}
@@ -100,6 +99,19 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	return c, nil
+}
+
+// maxSocketPath is how long the path of a Unix socket may be on any system.
+const maxSocketPath = 100
+
+// makeDir makes the directory of a control plane, in a place whose name is short enough for a socket.
+func makeDir() (string, error) {
+	const pattern = "controlplane-"
+	parent := os.TempDir()
+	if len(filepath.Join(parent, pattern+"0123456789", "etcd.sock")) > maxSocketPath {
+		parent = "/tmp"
+	}
+	return os.MkdirTemp(parent, pattern)
 }
 
 func (c *ControlPlane) start(ctx context.Context, log io.Writer, apiServerArgs map[string][]string) error {

@@ -17,11 +17,10 @@ import (
 //
 //	func TestMain(m *testing.M) { controlplanetest.Main(m, &cp) }
 func Main(m *testing.M, cp **controlplane.ControlPlane) {
-	os.Exit(Run(m, cp))
+	os.Exit(run(m, cp))
 }
 
-// Run is Main for a TestMain that has more to do afterwards: it returns the exit code.
-func Run(m *testing.M, cp **controlplane.ControlPlane) (code int) {
+func run(m *testing.M, cp **controlplane.ControlPlane) (code int) {
 	ctx := context.Background()
 	started, err := controlplane.Start(ctx, controlplane.Options{})
 	if err != nil {
