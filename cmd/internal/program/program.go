@@ -1,0 +1,61 @@
+// Package program is what the programs of this repository have in common: how they begin, and how they end.
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/klog/v2"
+
+	"invariant.dev/operator/cmd/internal/terminal"
+)
+
+// NewRoot returns the root command of the program called name. Errors are left to Run.
+func NewRoot(name, short, version string) *cobra.Command {
+	root := &cobra.Command{
+		Use:           name,
+		Short:         short,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nSee '%s --help' for usage", err, cmd.CommandPath())
+	})
+	return root
+}
+
+// Run runs the program until it is done, or asked to end by SIGINT or SIGTERM, and returns its exit code: 0, or
+// 1 after it wrote what failed to errOut. A second signal ends the process at once.
+func Run(root *cobra.Command, errOut io.Writer) int {
+	// The libraries underneath log what the errors say again. A command that wants their log sets it.
+	klog.SetLogger(logr.Discard())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	for _, err := range each(err) {
+		_, _ = fmt.Fprintln(errOut, "error:", terminal.Block(err.Error()))
+	}
+	return 1
+}
+
+// each is the errors that one error gathers.
+func each(err error) []error {
+	// One inside another error stays there, with what that says of it.
+	if gathered, ok := err.(utilerrors.Aggregate); ok { //nolint:errorlint
+		return utilerrors.Flatten(gathered).Errors()
+	}
+	return []error{err}
+}

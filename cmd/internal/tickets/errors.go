@@ -1,0 +1,57 @@
+package tickets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// hopelessError is one that every further request would meet too.
+type hopelessError struct{ error }
+
+func (e hopelessError) Unwrap() error { return e.error }
+
+// explain says of an error of the API server what was being done, and what there is to do about it. verb and
+// resource are what must be allowed for it.
+func (c *cluster) explain(err error, verb, resource, doing string) error {
+	var unreachable *url.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return hopelessError{fmt.Errorf("%s: interrupted", doing)}
+	case errors.As(err, &unreachable):
+		return hopelessError{fmt.Errorf("%s: the API server %s does not answer: %w; is the cluster running, and is this the right one? "+
+			"See KUBECONFIG, --kubeconfig and --context", doing, c.host, unreachable.Err)}
+	case apierrors.IsUnauthorized(err):
+		return hopelessError{fmt.Errorf("%s: the API server %s does not know you: %w; renew the credentials in your kubeconfig", doing, c.host, err)}
+	case apierrors.IsForbidden(err):
+		return hopelessError{fmt.Errorf("%s: you may not: %w%s", doing, err, c.advise(err, verb, resource))}
+	case isResourceMissing(err):
+		return hopelessError{fmt.Errorf("%s: the CRDs are not installed in the cluster %s: run make install or kubectl apply -k config/crd", doing, c.host)}
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("%s: there is none of this name %s; %s list --state all shows all there are", doing, c.where(), c.program)
+	default:
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+}
+
+// isResourceMissing tells an API server that knows no such resource from one that knows no such object.
+func isResourceMissing(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// advise says which permission is missing.
+func (c *cluster) advise(err error, verb, resource string) string {
+	if strings.Contains(err.Error(), "cannot impersonate") {
+		return "; leave out --as, or ask for a role that may impersonate others"
+	}
+	roles := map[string]string{"get": "view", "list": "view", "patch": "edit"}
+	if roles[verb] == "" {
+		return fmt.Sprintf("; ask for a role that may %s %s", verb, resource)
+	}
+	return fmt.Sprintf("; ask for a role that may %s %s %s, such as the ClusterRole %s", verb, resource, c.where(), roles[verb])
+}
