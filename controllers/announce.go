@@ -1,11 +1,13 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/ledger"
@@ -88,15 +90,22 @@ func isHeld(status v1alpha1.TicketStatus) bool {
 }
 
 // announceOthers announces the tickets that somebody else resolved since the last cycle.
-func (r *recorder) announceOthers() {
-	open := map[string]bool{}
+func (r *recorder) announceOthers(ctx context.Context) {
+	before := r.scope.open
+	r.scope.open = map[string]bool{}
 	for _, ticket := range r.scope.tickets {
-		switch {
-		case ticket.IsOpen():
-			open[ticket.Name] = true
-		case r.scope.open[ticket.Name] && (ticket.Status.Resolution == nil || ticket.Status.Resolution.By != ledger.MonitorName):
-			r.announceTicket(ticket, resolvedAnnouncement(ticket.Status))
+		if ticket.IsOpen() {
+			r.scope.open[ticket.Name] = true
 		}
 	}
-	r.scope.open = open
+	for name := range before {
+		if r.scope.open[name] {
+			continue
+		}
+		var ticket v1alpha1.Ticket
+		err := r.reconciler.Client.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
+		if err == nil && !ticket.IsOpen() && (ticket.Status.Resolution == nil || ticket.Status.Resolution.By != ledger.MonitorName) {
+			r.announceTicket(&ticket, resolvedAnnouncement(ticket.Status))
+		}
+	}
 }

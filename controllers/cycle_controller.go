@@ -76,7 +76,7 @@ type CycleReconciler struct {
 func (r *CycleReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.init()
 	if err := addIndexes(context.Background(), mgr.GetFieldIndexer()); err != nil {
-		return err
+		return fmt.Errorf("index Invariants and tickets by system: %w", err)
 	}
 	if err := mgr.Add(&heartbeat{tally: &r.tally, interval: r.Interval, clock: r.Clock, log: r.Log}); err != nil {
 		return fmt.Errorf("add the heartbeat: %w", err)
@@ -197,7 +197,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	results := s.judge(ctx, l)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, seenAt: l.finished}
-	recorder.announceOthers()
+	recorder.announceOthers(ctx)
 	memory, err := recorder.record(ctx)
 	s.memory = memory
 	if err != nil {

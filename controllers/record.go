@@ -49,7 +49,7 @@ type recorder struct {
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
 // anew on what the API server says now. What it could not write, the next cycle finds again.
 func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error) {
-	before, tickets := r.scope.memory, r.scope.relevant()
+	before, tickets := r.scope.memory, r.scope.tickets
 	plan := ledger.Decide(r.cycle, before, tickets)
 	// A cache that lags must open nothing: what opens is decided on live tickets.
 	live := len(plan.Open) == 0
@@ -133,12 +133,16 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	r.takeEvidence(ctx, plan.Open)
+	history, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
+	if err != nil {
+		return err
+	}
 	for _, part := range ledger.Split(plan.Open) {
 		if err := r.fresh(); err != nil {
 			return err
 		}
 		key, number := r.scope.key, r.highest+1
-		previous := ledger.Previous(part, r.scope.tickets, number)
+		previous := ledger.Previous(part, history, number)
 		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
 		err := r.reconciler.Client.Create(ctx, ticket)
 		if apierrors.IsAlreadyExists(err) {

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,7 +53,7 @@ type scope struct {
 	invariants map[string]*v1alpha1.Invariant
 	// unsure are invariants that tickets name, that the cache does not have, and that the API server may have.
 	unsure map[string]bool
-	// tickets are all of the system, resolved ones too.
+	// tickets are those that a cycle can change: the open ones, and resolved ones that are not settled.
 	tickets []*v1alpha1.Ticket
 }
 
@@ -66,16 +67,27 @@ func (r *CycleReconciler) gather(ctx context.Context, key types.NamespacedName) 
 	for i := range invariants.Items {
 		s.invariants[invariants.Items[i].Name] = &invariants.Items[i]
 	}
-	var tickets v1alpha1.TicketList
-	if err := r.Client.List(ctx, &tickets, client.InNamespace(key.Namespace), client.MatchingFields{systemIndex: key.Name}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list the tickets of system %s: %w", key, err)
+	tickets, err := r.ticketsOf(ctx, key, liveSystemIndex)
+	if err != nil {
+		return nil, err
 	}
-	for i := range tickets.Items {
-		s.tickets = append(s.tickets, &tickets.Items[i])
-	}
+	s.tickets = tickets
 	s.system = r.systemOf(key)
 	s.recall()
 	return s, nil
+}
+
+// ticketsOf are the tickets that the cache has of a system: all of them, or those that a cycle can change.
+func (r *CycleReconciler) ticketsOf(ctx context.Context, key types.NamespacedName, index string) ([]*v1alpha1.Ticket, error) {
+	var list v1alpha1.TicketList
+	if err := r.Client.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{index: key.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the tickets of system %s: %w", key, err)
+	}
+	tickets := make([]*v1alpha1.Ticket, 0, len(list.Items))
+	for i := range list.Items {
+		tickets = append(tickets, &list.Items[i])
+	}
+	return tickets, nil
 }
 
 func (r *CycleReconciler) systemOf(key types.NamespacedName) *system {
@@ -122,9 +134,7 @@ func asFault(err error) *verdict.Fault {
 }
 
 // gone tells whether the system no longer exists: no Invariant names it, and no ticket that matters.
-func (s *scope) gone() bool {
-	return len(s.invariants) == 0 && len(s.relevant()) == 0
-}
+func (s *scope) gone() bool { return len(s.invariants) == 0 && len(s.tickets) == 0 }
 
 // idle tells whether nothing of the system is ever due: all of its invariants are suspended, or there are none.
 func (s *scope) idle() bool {
@@ -134,17 +144,6 @@ func (s *scope) idle() bool {
 		}
 	}
 	return true
-}
-
-// relevant are the tickets that a cycle can change.
-func (s *scope) relevant() []*v1alpha1.Ticket {
-	var relevant []*v1alpha1.Ticket
-	for _, ticket := range s.tickets {
-		if ticket.IsOpen() || ledger.Unsettled(ticket) {
-			relevant = append(relevant, ticket)
-		}
-	}
-	return relevant
 }
 
 func (s *scope) intervalOf(invariant *v1alpha1.Invariant) time.Duration {
@@ -204,7 +203,7 @@ func (s *scope) untilNextTick(now time.Time) time.Duration {
 // confirmDeleted asks the API server about the invariants that open tickets name and the cache does not have: a cache
 // that lags must not resolve anything.
 func (s *scope) confirmDeleted(ctx context.Context, live client.Reader) error {
-	for _, ticket := range s.relevant() {
+	for _, ticket := range s.tickets {
 		for _, v := range ticket.Spec.Violations {
 			if _, known := s.unsure[v.Invariant]; known || s.invariants[v.Invariant] != nil {
 				continue
@@ -258,19 +257,26 @@ func (s *scope) policies(now time.Time, results map[string]judge.Result) map[str
 	return policies
 }
 
-// systemIndex finds the Invariants and the tickets of a system in the cache.
-const systemIndex = "system"
+const (
+	// systemIndex finds the Invariants and all tickets of a system in the cache.
+	systemIndex = "system"
+	// liveSystemIndex finds the tickets that a cycle can change, so that its work does not grow with history.
+	liveSystemIndex = "liveSystem"
+)
 
 func addIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for _, object := range []client.Object{&v1alpha1.Invariant{}, &v1alpha1.Ticket{}} {
-		err := indexer.IndexField(ctx, object, systemIndex, func(o client.Object) []string {
-			return []string{systemOf(ctx, o)[0].Name}
-		})
-		if err != nil {
-			return fmt.Errorf("index %T by system: %w", object, err)
+	bySystem := func(o client.Object) []string { return []string{systemOf(ctx, o)[0].Name} }
+	live := func(o client.Object) []string {
+		if ticket, ok := o.(*v1alpha1.Ticket); ok && (ticket.IsOpen() || ledger.Unsettled(ticket)) {
+			return bySystem(o)
 		}
+		return nil
 	}
-	return nil
+	return errors.Join(
+		indexer.IndexField(ctx, &v1alpha1.Invariant{}, systemIndex, bySystem),
+		indexer.IndexField(ctx, &v1alpha1.Ticket{}, systemIndex, bySystem),
+		indexer.IndexField(ctx, &v1alpha1.Ticket{}, liveSystemIndex, live),
+	)
 }
 
 // isConflict tells whether a write was refused because the object is no longer what was read.

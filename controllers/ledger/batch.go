@@ -25,7 +25,8 @@ const (
 	// MaxSpecBytes is how large the violations of one ticket may be as JSON: etcd takes no object of more
 	// than 1.5 MiB, and the status has to fit beside the spec.
 	MaxSpecBytes = 512 << 10
-	maxSummary   = 512
+	// maxSummary keeps a table of tickets within some 100 columns; the API server takes more.
+	maxSummary = 48
 	// summaryStores is how many stores of an invariant a summary names.
 	summaryStores = 5
 )
