@@ -150,23 +150,28 @@ func raced(do func()) func(client.Client) client.Client {
 	}
 }
 
-func TestRule3TwoMonitorsOpenOneTicket(t *testing.T) {
+func TestRule3TwoMonitorsOpenOneTicketForAViolation(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.invariant("store-up")
 	b.cycle()
 	b.source.set("1", "Down")
+	b.source.set("2", "Down")
 	other := b.monitor
+	// Right before this monitor opens a ticket for stores 1 and 2, another opens one for store 1 under the same name.
 	b.writer = raced(func() {
 		mine := b.monitor
 		b.monitor = other
+		b.source.set("2", "Up")
 		b.reconcile()
 		b.monitor = mine
 	})
 	b.restart()
 	b.cycle()
-	if ticket := b.wantTickets(v1alpha1.Open)[0]; len(ticket.Spec.Violations) != 1 {
-		t.Errorf("want one violation, got %+v", ticket.Spec.Violations)
+	for i, ticket := range b.wantTickets(v1alpha1.Open, v1alpha1.Open) {
+		if v := ticket.Spec.Violations; len(v) != 1 || v[0].StoreID != fmt.Sprint(i+1) {
+			t.Errorf("want %s to hold store %d alone, got %+v", ticket.Name, i+1, v)
+		}
 	}
 }
 
