@@ -54,7 +54,8 @@ lint: bin/golangci-lint ## Run golangci-lint. The first time it is built, which 
 
 .PHONY: test
 test: controlplane manifests generate fmt vet ## Run all tests, against a real API server. TESTFLAGS has more flags.
-	go test $(TESTFLAGS) ./...
+	@# Not from the test cache: it does not know of the CRDs and the programs that tests install and build.
+	go test -count=1 $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench: controlplane ## Run the benchmarks.

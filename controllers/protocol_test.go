@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -426,5 +427,24 @@ func TestWhatABatchCouldNotOpenKeepsItsTrueAge(t *testing.T) {
 	}
 	if len(tickets[0].Spec.Violations)+len(tickets[1].Spec.Violations) != 1500 {
 		t.Errorf("the tickets hold %d and %d of 1500 violations", len(tickets[0].Spec.Violations), len(tickets[1].Spec.Violations))
+	}
+}
+
+func TestASystemHasOneLookAtATime(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.settle()
+	answer := make(chan struct{})
+	b.source.fail(func(http.ResponseWriter, *http.Request) { <-answer })
+	for range 3 {
+		b.once(reconcile.Request{NamespacedName: b.key()})
+		b.clock.Step(DefaultInterval)
+	}
+	close(answer)
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	if got := b.source.gets.Load(); got != 1 {
+		t.Errorf("the source was read %d times before it answered once", got)
 	}
 }

@@ -1,6 +1,10 @@
 package v1alpha1
 
 import (
+	"encoding/json"
+	"fmt"
+	"time"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -49,11 +53,31 @@ type Duration struct {
 	metav1.Duration `json:"-"`
 }
 
+// String writes the duration as the API server admits it: without fractions.
+func (d Duration) String() string {
+	whole, rest := d.Truncate(time.Second), d.Duration.Duration%time.Second
+	switch {
+	case rest == 0:
+		return whole.String()
+	case whole == 0:
+		return fmt.Sprintf("%dms", rest.Milliseconds())
+	}
+	return fmt.Sprintf("%s%dms", whole, rest.Milliseconds())
+}
+
+// MarshalJSON writes the duration as the API server admits it.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// ToUnstructured is the value that MarshalJSON writes.
+func (d Duration) ToUnstructured() any { return d.String() }
+
 // Time is a moment that both the API server and a Go client can read. The format date-time alone admits times
-// (a lower-case t, for one) that Go refuses, and one such object would hide all others of its kind.
+// (a lower-case t, for one) that Go refuses, and even lists; one such object would hide all others of its kind.
+// The rule refuses lists, and years that another time zone would make longer or shorter than four digits.
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:Format=date-time
 // +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
+// +kubebuilder:validation:XValidation:rule="self.getFullYear() >= 1970 && self.getFullYear() < 9999",message="must be a time such as 2026-11-24T03:00:00Z"
 type Time struct {
 	metav1.Time `json:"-"`
 }
@@ -76,6 +100,7 @@ type Condition struct {
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:Format=date-time
 	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`
+	// +kubebuilder:validation:XValidation:rule="self.getFullYear() >= 1970 && self.getFullYear() < 9999",message="must be a time such as 2026-11-24T03:00:00Z"
 	LastTransitionTime metav1.Time `json:"lastTransitionTime"`
 	// Why, in one word.
 	// +kubebuilder:validation:MinLength=1

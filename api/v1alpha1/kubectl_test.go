@@ -54,13 +54,13 @@ func TestKubectlShowsTicketsInATableOf100Columns(t *testing.T) {
 	ticket := object(t, namespace, ticketManifest, changes{"metadata.annotations": map[string]any{v1alpha1.HoldAnnotation: "true"}})
 	must(t, c.Create(t.Context(), ticket))
 	must(t, patchStatus(t.Context(), c, ticket, fmt.Sprintf(
-		`{"state":"Acknowledged","severity":"Critical","occurrences":1234,"lastSeenTime":%q,"summary":"store-down(3), high-latency(3)","acknowledgement":{"by":"ana"}}`,
+		`{"state":"Open","severity":"Critical","occurrences":1234,"lastSeenTime":%q,"summary":"store-down(3), high-latency(3)","acknowledgement":{"by":"ana"}}`,
 		time.Now().Add(-70*time.Second).UTC().Format(time.RFC3339))))
 	for _, name := range []string{"tickets", "ticket", "tkt"} {
 		table := kubectl(t, namespace, "get", name)
 		wantTable(t, table, "NAME STATE SEVERITY HELD COUNT LAST-SEEN SUMMARY AGE")
 		row := strings.Join(strings.Fields(strings.Split(table, "\n")[1]), " ")
-		if !regexp.MustCompile(`^tikv-prod-17 Acknowledged Critical true 1234 \d+s store-down\(3\), high-latency\(3\) \d+s$`).MatchString(row) {
+		if !regexp.MustCompile(`^tikv-prod-17 Open Critical true 1234 \d+s store-down\(3\), high-latency\(3\) \d+s$`).MatchString(row) {
 			t.Errorf("kubectl get %s shows %q", name, row)
 		}
 	}
@@ -75,7 +75,7 @@ func TestKubectlShowsTicketsInATableOf100Columns(t *testing.T) {
 func TestKubectlShowsInvariantsInATableOf100Columns(t *testing.T) {
 	t.Parallel()
 	namespace, c := newNamespace(t), newClient(t)
-	invariant := object(t, namespace, invariantManifest, changes{"metadata.name": "region-health-high-latency", "spec.system": "tikv-production-europe", "spec.severity": "Critical"})
+	invariant := object(t, namespace, invariantManifest, changes{"metadata.name": "region-health-stuck", "spec.system": "tikv-prod-europe", "spec.severity": "Critical"})
 	must(t, c.Create(t.Context(), invariant))
 	must(t, patchStatus(t.Context(), c, invariant, `{"stores":1000,"violating":17,"lastCheckTime":"2026-11-24T03:00:00Z","conditions":[
 		{"type":"Ready","status":"True","reason":"Answering","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"},
@@ -84,7 +84,7 @@ func TestKubectlShowsInvariantsInATableOf100Columns(t *testing.T) {
 		table := kubectl(t, namespace, "get", name)
 		wantTable(t, table, "NAME SYSTEM SEVERITY READY SATISFIED STORES VIOLATING AGE")
 		row := strings.Join(strings.Fields(strings.Split(table, "\n")[1]), " ")
-		if !regexp.MustCompile(`^region-health-high-latency tikv-production-europe Critical True Unknown 1000 17 \d+s$`).MatchString(row) {
+		if !regexp.MustCompile(`^region-health-stuck tikv-prod-europe Critical True Unknown 1000 17 \d+s$`).MatchString(row) {
 			t.Errorf("kubectl get %s shows %q", name, row)
 		}
 	}
@@ -106,15 +106,15 @@ func TestKubectlExplainReadsAsAManual(t *testing.T) {
 	t.Parallel()
 	for path, says := range map[string][]string{
 		"invariant":           {"Invariant is a statement that must always be true of a system."},
-		"invariant.spec":      {"At most 720h", "Default: the monitor's --interval, which is 30s", "enum: Critical, Warning, Info", "default: Warning"},
-		"invariant.status":    {"naming the\n    first five stores"},
+		"invariant.spec":      {"At most 720h", "Default: the monitor's --interval, which is 30s", "enum: Critical, Warning, Info"},
+		"invariant.status":    {"naming the first five stores"},
 		"ticket":              {"Ticket is what broke in one system in one cycle."},
-		"ticket.status":       {"Open, Acknowledged, Diagnosed or Resolved; it only goes forward.", "default: Open"},
-		"ticket.status.state": {"enum: Open, Acknowledged, Diagnosed, Resolved"},
+		"ticket.status":       {"Open, Acknowledged, Diagnosed or Resolved; it only goes forward.", "enum: Open, Acknowledged, Diagnosed, Resolved"},
+		"ticket.status.state": {"ENUM: Open Acknowledged Diagnosed Resolved DESCRIPTION:"},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			out := kubectl(t, "default", "explain", path)
+			out := strings.Join(strings.Fields(kubectl(t, "default", "explain", path)), " ")
 			if strings.Contains(out, "<no description>") {
 				t.Errorf("a field has no description:\n%s", out)
 			}

@@ -26,7 +26,7 @@ func (t *Time) Go() time.Time {
 	if t == nil {
 		return time.Time{}
 	}
-	return t.Time.Time.UTC()
+	return t.UTC()
 }
 
 // Or is the duration, or another where it is left out.

@@ -3,6 +3,7 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -90,10 +91,14 @@ func writeScalar(b *strings.Builder, value ref.Val) {
 	case types.Timestamp, types.Duration:
 		writeScalar(b, value.ConvertToType(types.StringType))
 	default:
-		encoded, err := json.Marshal(v.Value())
+		content := v.Value()
+		if text, ok := content.(*url.URL); ok {
+			content = text.String()
+		}
+		encoded, err := json.Marshal(content)
 		if err != nil {
 			// NaN and infinities, for which JSON has no word.
-			encoded = []byte(fmt.Sprint(v.Value()))
+			encoded = []byte(fmt.Sprint(content))
 		}
 		b.Write(encoded)
 	}

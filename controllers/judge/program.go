@@ -14,7 +14,8 @@ import (
 	"invariant.dev/operator/controllers/verdict"
 )
 
-// Limits of one check. Costs are in CEL's cost units, as Kubernetes counts them: some 10 million are a second.
+// Limits of one check. Costs are in CEL's cost units, as Kubernetes counts them: 10 million take from one second
+// to ten, so that a loop in a loop meets the deadline of the check first.
 const (
 	// MaxReadings is how many readings a check takes.
 	MaxReadings = 10_000
@@ -58,6 +59,9 @@ func Compile(spec *v1alpha1.InvariantSpec) (*Program, error) {
 		return nil, fmt.Errorf("prepare the CEL environment: %w", err)
 	}
 	c := compiler{env: env.NewExpressionsEnv()}
+	if spec.Expression == "" {
+		c.refuse("expression", "it is missing: write what must be true, such as self.status == 'Up'")
+	}
 	p := &Program{
 		storeID:    c.compile("storeID", spec.StoreID, cel.StringType),
 		expression: c.compile("expression", spec.Expression, cel.BoolType),
@@ -103,7 +107,7 @@ func (c *compiler) compile(field, source string, want *cel.Type) cel.Program {
 		c.refuse(field, fmt.Sprintf("it gives %s where %s is needed%s", got, want, hintForType(want)))
 		return nil
 	}
-	program, err := c.env.Program(ast, cel.CostLimit(maxCallCost), cel.InterruptCheckFrequency(interruptEvery))
+	program, err := c.env.Program(ast, cel.CostTracking(&costEstimator{}), cel.CostLimit(maxCallCost), cel.InterruptCheckFrequency(interruptEvery))
 	if err != nil {
 		c.refuse(field, err.Error())
 	}

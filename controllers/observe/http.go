@@ -4,13 +4,11 @@ package observe
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"invariant.dev/operator/controllers/verdict"
@@ -66,7 +64,7 @@ func (g *Getter) get(ctx context.Context, address string, timeout time.Duration)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return &answer{fault: &verdict.Fault{Reason: verdict.Unreachable, Message: "the address cannot be used: " + err.Error()}}
+		return &answer{fault: &verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"}}
 	}
 	request.Header.Set("Accept", "application/json, */*;q=0.5")
 	request.Header.Set("User-Agent", "invariant-operator")
@@ -113,22 +111,4 @@ func shown(address string) string {
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	return u.String()
-}
-
-// transportFault says in what way no whole answer came.
-func transportFault(address string, timeout time.Duration, err error) *verdict.Fault {
-	var refused *addressRefused
-	var netError net.Error
-	var wrapped *url.Error
-	switch {
-	case errors.As(err, &refused):
-		return &verdict.Fault{Reason: verdict.Forbidden, Message: fmt.Sprintf("GET %s: %v", shown(address), refused)}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netError) && netError.Timeout():
-		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("GET %s: no whole answer within %v", shown(address), timeout)}
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer ended half way", shown(address))}
-	case errors.As(err, &wrapped):
-		err = wrapped.Err
-	}
-	return &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("GET %s: %v", shown(address), err)}
 }
