@@ -1,0 +1,105 @@
+package ledger
+
+import (
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// line is one violation of a ticket.
+type line struct {
+	page  *page
+	spec  *v1alpha1.Violation
+	entry v1alpha1.ViolationStatus
+	// seen: this cycle saw it violated.
+	seen bool
+}
+
+// entriesOf are the ticket's entries in the order of its spec. An entry that is missing, because a crash came between
+// the two writes that open a ticket, is that of a violation seen once.
+func entriesOf(t *v1alpha1.Ticket) []v1alpha1.ViolationStatus {
+	written := make(map[Key]v1alpha1.ViolationStatus, len(t.Status.Violations))
+	for _, e := range t.Status.Violations {
+		written[Key{e.Invariant, e.StoreID, e.Reason}] = e
+	}
+	entries := make([]v1alpha1.ViolationStatus, len(t.Spec.Violations))
+	for i, v := range t.Spec.Violations {
+		entry, found := written[keyOf(v)]
+		if !found {
+			entry = firstEntry(v, t.Spec.OpenedTime.Go())
+		}
+		entries[i] = *entry.DeepCopy()
+	}
+	return entries
+}
+
+func firstEntry(v v1alpha1.Violation, opened time.Time) v1alpha1.ViolationStatus {
+	entry := v1alpha1.ViolationStatus{Invariant: v.Invariant, StoreID: v.StoreID, Reason: v.Reason, Active: true, Pending: v.Pending}
+	if !v.Pending {
+		entry.Occurrences = 1
+		entry.LastSeenTime = v1alpha1.NewTime(opened)
+	}
+	return entry
+}
+
+func keyOf(v v1alpha1.Violation) Key { return Key{v.Invariant, v.StoreID, v.Reason} }
+
+func (l *line) key() Key { return keyOf(*l.spec) }
+
+// clear ends a violation without a check that found it satisfied.
+func (l *line) clear(now time.Time, why v1alpha1.ResolutionReason) {
+	if l.entry.Active {
+		l.entry.Active = false
+		l.entry.ClearedTime = v1alpha1.NewTime(now)
+		l.entry.ClearedReason = why
+	}
+}
+
+func (l *line) violated(c Cycle) {
+	e := &l.entry
+	cameBack := e.SatisfiedSinceTime != nil || (!e.Active && e.ClearedReason == "")
+	if cameBack {
+		e.Recurrences++
+		l.page.recurred = append(l.page.recurred, l.key())
+	}
+	e.Active = true
+	e.SatisfiedSinceTime, e.UnknownSinceTime, e.ClearedTime, e.ClearedReason = nil, nil, nil, ""
+	l.see(c)
+}
+
+// see counts the violation once in a cycle, also when the cycle is decided again after a part of it was written.
+func (l *line) see(c Cycle) {
+	l.seen = true
+	if l.entry.LastSeenTime.Go().Equal(c.Now) {
+		return
+	}
+	l.entry.Occurrences++
+	l.entry.LastSeenTime = v1alpha1.NewTime(c.Now)
+	l.page.seen = true
+}
+
+func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
+	e := &l.entry
+	if !e.Active {
+		// A check says now what nobody had seen when it was cleared.
+		e.ClearedReason, e.UnknownSinceTime = "", nil
+		return
+	}
+	if e.UnknownSinceTime != nil && e.SatisfiedSinceTime != nil {
+		e.SatisfiedSinceTime = v1alpha1.NewTime(e.SatisfiedSinceTime.Go().Add(now.Sub(e.UnknownSinceTime.Go())))
+	}
+	e.UnknownSinceTime = nil
+	if e.SatisfiedSinceTime == nil || e.SatisfiedSinceTime.Go().After(now) {
+		e.SatisfiedSinceTime = v1alpha1.NewTime(now)
+	}
+	if now.Sub(e.SatisfiedSinceTime.Go()) >= resolveAfter {
+		e.Active = false
+		e.ClearedTime = v1alpha1.NewTime(now)
+	}
+}
+
+func (l *line) unknown(now time.Time) {
+	if l.entry.UnknownSinceTime == nil {
+		l.entry.UnknownSinceTime = v1alpha1.NewTime(now)
+	}
+}

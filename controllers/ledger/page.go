@@ -1,0 +1,148 @@
+package ledger
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// page is one ticket.
+type page struct {
+	ticket   *v1alpha1.Ticket
+	lines    []*line
+	recurred []Key
+	// uncounted are cycles that saw its violations and were not written.
+	uncounted Uncounted
+	// seen: one of its violations that count was seen in this cycle, and had not been counted yet.
+	seen bool
+}
+
+// addUncounted catches up on the cycles whose counters were not written.
+func (p *page) addUncounted() {
+	if p.uncounted.Cycles == 0 {
+		return
+	}
+	for _, l := range p.lines {
+		if l.entry.Active && !l.entry.Pending {
+			l.entry.Occurrences += p.uncounted.Cycles
+			l.entry.LastSeenTime = v1alpha1.NewTime(p.uncounted.LastSeen)
+		}
+	}
+}
+
+// status is what the ticket's status becomes.
+func (p *page) status(c Cycle) v1alpha1.TicketStatus {
+	s := *p.ticket.Status.DeepCopy()
+	s.Violations = make([]v1alpha1.ViolationStatus, len(p.lines))
+	for i, l := range p.lines {
+		s.Violations[i] = l.entry
+	}
+	if !p.ticket.IsOpen() {
+		return s
+	}
+	s.Monitor = c.Monitor
+	if p.uncounted.Cycles > 0 {
+		s.Occurrences += p.uncounted.Cycles
+		s.LastSeenTime = v1alpha1.NewTime(p.uncounted.LastSeen)
+	}
+	if p.seen {
+		s.Occurrences++
+		s.LastSeenTime = v1alpha1.NewTime(c.Now)
+	}
+	p.summarize(&s)
+	setHeld(p.ticket, &s, c.Now)
+	if reason, over := p.over(); over && !p.ticket.Held() {
+		s.State = v1alpha1.Resolved
+		s.Resolution = &v1alpha1.Resolution{By: MonitorName, Time: v1alpha1.NewTime(c.Now), Reason: reason}
+	}
+	return s
+}
+
+// MonitorName is who resolves a ticket when nobody else does.
+const MonitorName = "monitor"
+
+// summarize writes what follows from the violations that count.
+func (p *page) summarize(s *v1alpha1.TicketStatus) {
+	var counting []v1alpha1.Violation
+	for _, l := range p.lines {
+		if l.entry.Pending {
+			continue
+		}
+		counting = append(counting, *l.spec)
+		if s.Severity == "" || l.spec.Severity.Rank() < s.Severity.Rank() {
+			s.Severity = l.spec.Severity
+		}
+		if first := l.spec.FirstSeenTime.Go(); s.FirstSeenTime == nil || first.Before(s.FirstSeenTime.Go()) {
+			s.FirstSeenTime = v1alpha1.NewTime(first)
+		}
+		if s.LastSeenTime == nil {
+			s.LastSeenTime = v1alpha1.NewTime(p.ticket.Spec.OpenedTime.Go())
+			s.Occurrences = max(s.Occurrences, 1)
+		}
+	}
+	s.Summary = Summary(counting)
+}
+
+// over tells whether nothing that counts is active any more, and why. What has cleared and is Unknown now keeps
+// the ticket open: it may be back, and nobody would see it.
+func (p *page) over() (v1alpha1.ResolutionReason, bool) {
+	reasons := map[v1alpha1.ResolutionReason]int{}
+	counting := 0
+	for _, l := range p.lines {
+		if l.entry.Pending {
+			continue
+		}
+		if l.entry.Active || (l.entry.UnknownSinceTime != nil && l.entry.ClearedReason == "") {
+			return "", false
+		}
+		counting++
+		reasons[l.entry.ClearedReason]++
+	}
+	switch {
+	case reasons[v1alpha1.Duplicate] > 0 && p.ticket.HasWords():
+		return "", false
+	case reasons[v1alpha1.Duplicate] == counting:
+		return v1alpha1.Duplicate, true
+	case reasons[v1alpha1.InvariantDeleted] > 0:
+		return v1alpha1.InvariantDeleted, true
+	default:
+		return v1alpha1.Cleared, true
+	}
+}
+
+// setHeld keeps the condition Held true to the annotation.
+func setHeld(t *v1alpha1.Ticket, s *v1alpha1.TicketStatus, now time.Time) {
+	c := metav1.Condition{Type: v1alpha1.ConditionHeld, LastTransitionTime: metav1.NewTime(now)}
+	switch {
+	case t.Held():
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Annotated", "kept open by the annotation "+v1alpha1.HoldAnnotation
+	case v1alpha1.FindCondition(s.Conditions, v1alpha1.ConditionHeld) != nil:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, "NotAnnotated", "resolves when all has cleared"
+	default:
+		return
+	}
+	v1alpha1.SetCondition(&s.Conditions, c)
+}
+
+// countersOnly tells whether the status differs in nothing but the counters of violations that all were seen.
+func (p *page) countersOnly(status v1alpha1.TicketStatus) bool {
+	for _, l := range p.lines {
+		if l.entry.Active && !l.entry.Pending && !l.seen {
+			return false
+		}
+	}
+	return equality.Semantic.DeepEqual(withoutCounters(status), withoutCounters(p.ticket.Status))
+}
+
+func withoutCounters(s v1alpha1.TicketStatus) v1alpha1.TicketStatus {
+	s.Occurrences, s.LastSeenTime = 0, nil
+	s.Violations = slices.Clone(s.Violations)
+	for i := range s.Violations {
+		s.Violations[i].Occurrences, s.Violations[i].LastSeenTime = 0, nil
+	}
+	return s
+}
