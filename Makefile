@@ -4,7 +4,7 @@ CONTAINER_TOOL ?= docker
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # The user's own kubectl, else the one that make controlplane builds.
 KUBECTL ?= $(or $(shell command -v kubectl 2>/dev/null),bin/k8s/kubectl)
-# More flags for run and demo, such as ARGS=--interval=10s.
+# More flags for run, such as ARGS=--interval=10s.
 ARGS ?=
 # More flags for go test, such as TESTFLAGS='-run Hold -v'. The race detector needs a C compiler:
 # make test CGO_ENABLED=1 TESTFLAGS=-race
@@ -27,7 +27,7 @@ help: ## Show this.
 .PHONY: demo
 demo: controlplane ## Watch the whole loop on real parts, in under a minute once built. KEEP=1 leaves it running.
 	@go build -o bin/ ./cmd/operator ./cmd/kubectl-operator ./hack/demo
-	@exec bin/demo $(ARGS)
+	@exec bin/demo
 
 ##@ Development
 

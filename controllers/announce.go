@@ -60,8 +60,9 @@ func muteIgnoredAnnouncement(err error) announcement {
 
 // announceTicket says it in the log and in an Event on the ticket.
 func (r *recorder) announceTicket(ticket *v1alpha1.Ticket, a announcement) {
-	r.reconciler.Log.Info("Ticket "+strings.ToLower(a.reason), "ticket", ticket.Namespace+"/"+ticket.Name, "note", a.note)
-	r.reconciler.Recorder.Eventf(ticket, nil, a.eventType, a.reason, a.action, "%s", verdict.Truncate(a.note, maxEventNote))
+	note := verdict.Truncate(a.note, maxEventNote)
+	r.reconciler.Log.Info("Ticket "+strings.ToLower(a.reason), "ticket", ticket.Namespace+"/"+ticket.Name, "note", note)
+	r.reconciler.Recorder.Eventf(ticket, nil, a.eventType, a.reason, a.action, "%s", note)
 }
 
 func (r *recorder) opened(ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) {
@@ -102,6 +103,8 @@ func (r *recorder) announceOthers(ctx context.Context) {
 		if r.scope.open[name] {
 			continue
 		}
+		delete(r.scope.lastWrite, name)
+		delete(r.scope.uncounted, name)
 		var ticket v1alpha1.Ticket
 		err := r.reconciler.Client.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
 		if err == nil && !ticket.IsOpen() && (ticket.Status.Resolution == nil || ticket.Status.Resolution.By != ledger.MonitorName) {

@@ -152,6 +152,7 @@ func (r *CycleReconciler) Reconcile(ctx context.Context, request reconcile.Reque
 		return reconcile.Result{RequeueAfter: r.Interval}, nil
 	}
 	if s.gone() {
+		r.looks.take(request.NamespacedName)
 		r.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
@@ -172,7 +173,7 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 	if len(due) == 0 {
 		// Without a check there is still something to do: to take over, to release, to report a suspension.
 		if !s.recorded || s.idle() {
-			r.finish(ctx, log, s, &look{tick: now, finished: now})
+			r.finish(ctx, log, s, &look{tick: now, began: now, finished: now})
 		}
 		return s.untilNextTick(now)
 	}
@@ -190,22 +191,17 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if ctx.Err() != nil {
 		return
 	}
-	if err := s.confirmDeleted(ctx, r.Live); err != nil {
-		log.Error(err, "cycle skipped")
-		return
-	}
 	results := s.judge(ctx, l)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
-	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, seenAt: l.finished}
+	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, began: l.began}
 	recorder.announceOthers(ctx)
 	memory, err := recorder.record(ctx)
 	s.memory = memory
 	if err != nil {
 		log.Error(err, "not all of the cycle was written; the next one catches up")
 		cyclesSkipped.WithLabelValues("write").Inc()
-		return
 	}
-	s.recorded = true
+	s.recorded = err == nil
 	r.report(ctx, log, s, c, results)
 	cycleDuration.Observe(r.Clock.Since(began).Seconds() + began.Sub(l.finished).Seconds())
 }

@@ -26,9 +26,9 @@ type look struct {
 	// due are the invariants to judge by it, as they were when it began.
 	due []*v1alpha1.Invariant
 
-	done     bool
-	finished time.Time
-	seen     observe.Look
+	done            bool
+	began, finished time.Time
+	seen            observe.Look
 }
 
 // observations are the looks of all systems.
@@ -68,7 +68,7 @@ func (o *observations) begin(ctx context.Context, system types.NamespacedName, t
 	if o.running >= maxLooks || o.perNamespace[system.Namespace] >= maxLooksPerNamespace {
 		return false
 	}
-	l := &look{tick: tick, due: due}
+	l := &look{tick: tick, due: due, began: o.clock.Now()}
 	o.looks[system] = l
 	o.running++
 	o.perNamespace[system.Namespace]++

@@ -15,6 +15,7 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/judge"
 	"invariant.dev/operator/controllers/ledger"
+	"invariant.dev/operator/controllers/observe"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 
 var (
 	errConflict = errors.New("the tickets changed under the cycle's hands")
-	errStale    = errors.New("what was observed is older than an interval, so nothing is written")
+	errStale    = errors.New("what was observed is older than an interval, so it is not written")
 )
 
 // recorder writes one cycle into the tickets of a system.
@@ -39,7 +40,8 @@ type recorder struct {
 	scope      *scope
 	cycle      ledger.Cycle
 	results    map[string]judge.Result
-	seenAt     time.Time
+	// began is when the look at the sources began.
+	began time.Time
 
 	// highest is the highest number of the system's tickets, and batchKey the name of the first that this cycle opened.
 	highest  int
@@ -50,7 +52,10 @@ type recorder struct {
 // anew on what the API server says now. What it could not write, the next cycle finds again.
 func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error) {
 	before, tickets := r.scope.memory, r.scope.tickets
-	plan := ledger.Decide(r.cycle, before, tickets)
+	plan, err := r.decide(ctx, before, tickets)
+	if err != nil {
+		return before, err
+	}
 	// A cache that lags must open nothing: what opens is decided on live tickets.
 	live := len(plan.Open) == 0
 	for attempt := 1; ; attempt++ {
@@ -64,8 +69,25 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 		if tickets, err = r.refresh(ctx, tickets); err != nil {
 			return plan.Memory, err
 		}
-		plan, live = ledger.Decide(r.cycle, before, tickets), true
+		next, err := r.decide(ctx, before, tickets)
+		if err != nil {
+			return plan.Memory, err
+		}
+		plan, live = next, true
 	}
+}
+
+// decide decides on tickets, once it is sure which of the invariants that they name exist.
+func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) (ledger.Plan, error) {
+	if err := r.scope.confirmDeleted(ctx, r.reconciler.Live, tickets); err != nil {
+		return ledger.Plan{}, err
+	}
+	for name, exists := range r.scope.confirmed {
+		if _, known := r.cycle.Invariants[name]; exists && !known {
+			r.cycle.Invariants[name] = ledger.Invariant{Name: name}
+		}
+	}
+	return ledger.Decide(r.cycle, before, tickets), nil
 }
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
@@ -111,23 +133,20 @@ func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.
 	return tickets, nil
 }
 
-// write writes a plan: first what opens, then what changes.
+// write writes a plan: first what opens, then what changes. What one ticket is refused holds up no other.
 func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
+	var errs []error
 	if len(plan.Open) > 0 {
-		if err := r.open(ctx, plan); err != nil {
+		err := r.open(ctx, plan)
+		if errors.Is(err, errConflict) {
 			return err
 		}
+		errs = append(errs, err)
 	}
-	var conflict error
 	for _, update := range plan.Updates {
-		switch err := r.update(ctx, update); {
-		case errors.Is(err, errConflict):
-			conflict = err
-		case err != nil:
-			return err
-		}
+		errs = append(errs, r.update(ctx, update))
 	}
-	return conflict
+	return errors.Join(errs...)
 }
 
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
@@ -141,11 +160,17 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		if err := r.fresh(); err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(part, func(v v1alpha1.Violation) bool { return !v.Pending }) {
+			// Nothing in it counts yet: its grace periods go on in memory.
+			continue
+		}
 		key, number := r.scope.key, r.highest+1
 		previous := ledger.Previous(part, history, number)
 		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
 		err := r.reconciler.Client.Create(ctx, ticket)
 		if apierrors.IsAlreadyExists(err) {
+			// Also where the list does not show it, because it is another system's.
+			r.highest = number
 			return errConflict
 		}
 		if err != nil {
@@ -154,10 +179,10 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		r.highest, r.batchKey = number, ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
+		r.opened(ticket, status)
 		if err := r.patch(ctx, ticket, status); err != nil {
 			return err
 		}
-		r.opened(ticket, status)
 	}
 	return nil
 }
@@ -178,9 +203,10 @@ func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation)
 // update writes a ticket's next status, unless only counters changed and their time has not come.
 func (r *recorder) update(ctx context.Context, u ledger.Update) error {
 	name := u.Ticket.Name
-	if u.CountersOnly && r.cycle.Now.Sub(r.scope.lastWrite[name]) < counterCost*time.Duration(len(u.Status.Violations)) {
-		uncounted := r.scope.uncounted[name]
-		r.scope.uncounted[name] = ledger.Uncounted{Cycles: uncounted.Cycles + 1, LastSeen: r.cycle.Now}
+	if u.CountersOnly && r.tooSoon(name, len(u.Status.Violations)) {
+		if uncounted := r.scope.uncounted[name]; !uncounted.LastSeen.Equal(r.cycle.Now) {
+			r.scope.uncounted[name] = ledger.Uncounted{Cycles: uncounted.Cycles + 1, LastSeen: r.cycle.Now}
+		}
 		return nil
 	}
 	if err := r.fresh(); err != nil {
@@ -193,6 +219,12 @@ func (r *recorder) update(ctx context.Context, u ledger.Update) error {
 	r.scope.lastWrite[name] = r.cycle.Now
 	r.updated(u)
 	return nil
+}
+
+// tooSoon tells whether a ticket's counters were written so recently that they can wait.
+func (r *recorder) tooSoon(ticket string, violations int) bool {
+	since := r.cycle.Now.Sub(r.scope.lastWrite[ticket])
+	return since >= 0 && since < counterCost*time.Duration(violations)
 }
 
 // patch writes what differs between two statuses, provided that nobody has written to the ticket in between.
@@ -213,11 +245,16 @@ func (r *recorder) patch(ctx context.Context, ticket *v1alpha1.Ticket, status v1
 
 // fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
 func (r *recorder) fresh() error {
-	interval := r.scope.interval
+	interval, timeout := r.scope.interval, time.Duration(0)
 	for name := range r.results {
-		interval = min(interval, r.scope.intervalOf(r.scope.invariants[name]))
+		invariant := r.scope.invariants[name]
+		interval = min(interval, r.scope.intervalOf(invariant))
+		timeout = max(timeout, observe.TimeoutOf(&invariant.Spec))
 	}
-	if r.reconciler.Clock.Since(r.seenAt) > interval {
+	// The wall clock goes on while a virtual machine is suspended, the monotonic one does not.
+	now := r.reconciler.Clock.Now()
+	age := max(now.Sub(r.began), now.Round(0).Sub(r.began.Round(0)))
+	if age > interval+timeout {
 		return errStale
 	}
 	return nil

@@ -56,7 +56,8 @@ func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope,
 func nextStatus(invariant *v1alpha1.Invariant, j *verdict.Judgement, memory ledger.Memory, now time.Time) v1alpha1.InvariantStatus {
 	status := *invariant.Status.DeepCopy()
 	status.ObservedGeneration = invariant.Generation
-	ready, satisfied := conditions(invariant, j)
+	status.System = invariant.SystemName()
+	ready, satisfied := conditions(invariant, j, now)
 	for _, condition := range []metav1.Condition{ready, satisfied} {
 		condition.ObservedGeneration = invariant.Generation
 		condition.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
@@ -76,7 +77,7 @@ func nextStatus(invariant *v1alpha1.Invariant, j *verdict.Judgement, memory ledg
 }
 
 // conditions say what a check said.
-func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement) (ready, satisfied metav1.Condition) {
+func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement, now time.Time) (ready, satisfied metav1.Condition) {
 	ready = metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reasonAnswering, Message: "the source answers"}
 	satisfied = metav1.Condition{Type: v1alpha1.ConditionSatisfied, Status: metav1.ConditionTrue, Reason: reasonAllSatisfied, Message: "all is well"}
 	switch {
@@ -87,13 +88,25 @@ func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement) (ready, sat
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(j.Fault.Reason), j.Fault.Message
 		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionUnknown, ready.Reason, ready.Message
 	case j.Truth() == verdict.Violated:
-		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionFalse, reasonViolated, violatedMessage(j)
+		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionFalse, reasonViolated, violatedMessage(j)+mutedNote(invariant, now)
 	case j.Truth() == verdict.Unknown:
 		fault := firstFault(j)
 		satisfied.Status, satisfied.Reason = metav1.ConditionUnknown, string(fault.Reason)
 		satisfied.Message = fmt.Sprintf("unknown of %s: %s", ledger.StoreList(j.Stores(verdict.Unknown)), fault.Message)
+		if len(j.Stores(verdict.Unknown)) == len(j.Verdicts) {
+			ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, satisfied.Reason, satisfied.Message
+		}
 	}
 	return ready, satisfied
+}
+
+// mutedNote says that a violation opens no ticket, where somebody muted it.
+func mutedNote(invariant *v1alpha1.Invariant, now time.Time) string {
+	until, err := invariant.MutedUntil()
+	if err != nil || !now.Before(until) {
+		return ""
+	}
+	return "; muted until " + until.UTC().Format(time.RFC3339) + ": opens no ticket"
 }
 
 func violatedMessage(j *verdict.Judgement) string {
@@ -115,7 +128,7 @@ func firstFault(j *verdict.Judgement) *verdict.Fault {
 
 // worthWriting tells whether a status says anything new, or the last one is old.
 func worthWriting(before, after v1alpha1.InvariantStatus) bool {
-	if after.LastCheckTime.Go().Sub(before.LastCheckTime.Go()) >= heartbeatWrite {
+	if age := after.LastCheckTime.Go().Sub(before.LastCheckTime.Go()); age >= heartbeatWrite || age <= -heartbeatWrite {
 		return true
 	}
 	after.LastCheckTime = before.LastCheckTime

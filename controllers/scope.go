@@ -16,8 +16,11 @@ import (
 	"invariant.dev/operator/controllers/verdict"
 )
 
-// maxCheckTime is how long judging one invariant may take.
-const maxCheckTime = 2 * time.Second
+// maxCheckTime is how long judging one invariant may take, and maxJudgeTime all of a system: a worker is busy meanwhile.
+const (
+	maxCheckTime = 2 * time.Second
+	maxJudgeTime = 5 * time.Second
+)
 
 // system is what is kept of a system between its cycles. Only its own reconcile touches it.
 type system struct {
@@ -51,15 +54,15 @@ type scope struct {
 	interval   time.Duration
 	phase      time.Duration
 	invariants map[string]*v1alpha1.Invariant
-	// unsure are invariants that tickets name, that the cache does not have, and that the API server may have.
-	unsure map[string]bool
+	// confirmed are the invariants that tickets name and the cache does not have: whether the API server has them.
+	confirmed map[string]bool
 	// tickets are those that a cycle can change: the open ones, and resolved ones that are not settled.
 	tickets []*v1alpha1.Ticket
 }
 
 // gather reads all that a cycle needs from the cache.
 func (r *CycleReconciler) gather(ctx context.Context, key types.NamespacedName) (*scope, error) {
-	s := &scope{key: key, interval: r.Interval, phase: phase(key.Namespace, key.Name), invariants: map[string]*v1alpha1.Invariant{}, unsure: map[string]bool{}}
+	s := &scope{key: key, interval: r.Interval, phase: phase(key.Namespace, key.Name), invariants: map[string]*v1alpha1.Invariant{}, confirmed: map[string]bool{}}
 	var invariants v1alpha1.InvariantList
 	if err := r.Client.List(ctx, &invariants, client.InNamespace(key.Namespace), client.MatchingFields{systemIndex: key.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list the Invariants of system %s: %w", key, err)
@@ -202,10 +205,10 @@ func (s *scope) untilNextTick(now time.Time) time.Duration {
 
 // confirmDeleted asks the API server about the invariants that open tickets name and the cache does not have: a cache
 // that lags must not resolve anything.
-func (s *scope) confirmDeleted(ctx context.Context, live client.Reader) error {
-	for _, ticket := range s.tickets {
-		for _, v := range ticket.Spec.Violations {
-			if _, known := s.unsure[v.Invariant]; known || s.invariants[v.Invariant] != nil {
+func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) error {
+	for _, ticket := range tickets {
+		for _, v := range ledger.Active(ticket) {
+			if _, known := s.confirmed[v.Invariant]; known || s.invariants[v.Invariant] != nil {
 				continue
 			}
 			var invariant v1alpha1.Invariant
@@ -213,7 +216,7 @@ func (s *scope) confirmDeleted(ctx context.Context, live client.Reader) error {
 			if client.IgnoreNotFound(err) != nil {
 				return fmt.Errorf("find out whether Invariant %s/%s was deleted: %w", s.key.Namespace, v.Invariant, err)
 			}
-			s.unsure[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name
+			s.confirmed[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name
 		}
 	}
 	return nil
@@ -221,6 +224,8 @@ func (s *scope) confirmDeleted(ctx context.Context, live client.Reader) error {
 
 // judge judges what a look saw, for the invariants that have not changed since it began.
 func (s *scope) judge(ctx context.Context, l *look) map[string]judge.Result {
+	ctx, cancel := context.WithTimeout(ctx, maxJudgeTime)
+	defer cancel()
 	results := make(map[string]judge.Result, len(l.due))
 	for _, asked := range l.due {
 		invariant, c := s.invariants[asked.Name], s.checks[asked.Name]
@@ -242,11 +247,6 @@ func (s *scope) judge(ctx context.Context, l *look) map[string]judge.Result {
 // policies are what the ledger has to know of all invariants of the system.
 func (s *scope) policies(now time.Time, results map[string]judge.Result) map[string]ledger.Invariant {
 	policies := make(map[string]ledger.Invariant, len(s.invariants))
-	for name, exists := range s.unsure {
-		if exists {
-			policies[name] = ledger.Invariant{Name: name}
-		}
-	}
 	for name, invariant := range s.invariants {
 		policy := ledger.PolicyOf(invariant, now)
 		if result, judged := results[name]; judged {

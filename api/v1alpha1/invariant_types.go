@@ -53,7 +53,7 @@ type InvariantSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="system must be a DNS label: lower-case letters, digits and '-', such as tikv-prod"
 	System string `json:"system,omitempty"`
 
-	// How bad a violation is: Critical, Warning or Info. A ticket has the worst severity of its violations.
+	// How bad a violation is: Critical, Warning (the default) or Info. A ticket has the worst severity of its violations.
 	// +optional
 	// +kubebuilder:default=Warning
 	Severity Severity `json:"severity,omitempty"`
@@ -64,7 +64,7 @@ type InvariantSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="interval must be a duration from 1s to 24h, such as 30s"
 	Interval *Duration `json:"interval,omitempty"`
 
-	// A store must be violated for this long before it counts and opens a ticket. Being well for less than
+	// A store must be violated for this long, such as 90s or 1h30m, before it counts and opens a ticket. Being well for less than
 	// resolveAfter does not start it over; time in which the verdict is Unknown does not count.
 	// Default 0s: the first check that sees it. At most 720h.
 	// +optional
@@ -106,7 +106,7 @@ type InvariantSpec struct {
 	Source Source `json:"source"`
 
 	// A CEL expression that gives the ID of the store that a reading is about, as a string, such as
-	// string(self.store.id). self is the reading. Left out: one verdict about the system as a whole, and
+	// string(self.store.id). self is the reading. Readings with the same ID are one store. Left out: one verdict about the system as a whole, and
 	// in expression, message and snapshot, self is the list of all readings.
 	// An ID has at most 320 characters; an empty one makes the verdict Unknown.
 	// +optional
@@ -308,6 +308,10 @@ type InvariantStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// The system that it is about: spec.system, or what stands in for it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=40
+	System string `json:"system,omitempty"`
 	// Ready: the spec is usable and its source answers. Satisfied: what the last check said, naming the
 	// first five stores. Reasons of what could not be judged: Timeout, Unreachable, HTTPStatus, TooLarge,
 	// InvalidBody, NoStores, Partial, Forbidden, InvalidExpression, EvaluationFailed, CostExceeded.
@@ -373,15 +377,15 @@ type PendingStores struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=inv,categories=operator
 // +kubebuilder:selectablefield:JSONPath=`.spec.system`
-// +kubebuilder:printcolumn:name="System",type=string,JSONPath=`.spec.system`
+// +kubebuilder:printcolumn:name="System",type=string,JSONPath=`.status.system`
 // +kubebuilder:printcolumn:name="Severity",type=string,JSONPath=`.spec.severity`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Satisfied",type=string,JSONPath=`.status.conditions[?(@.type=="Satisfied")].status`
 // +kubebuilder:printcolumn:name="Stores",type=integer,JSONPath=`.status.stores`
 // +kubebuilder:printcolumn:name="Violating",type=integer,JSONPath=`.status.violating`
-// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Satisfied")].reason`
 // +kubebuilder:printcolumn:name="Interval",type=string,priority=1,JSONPath=`.spec.interval`
-// +kubebuilder:printcolumn:name="Last-Check",type=date,priority=1,JSONPath=`.status.lastCheckTime`
+// +kubebuilder:printcolumn:name="Reported",type=date,priority=1,JSONPath=`.status.lastCheckTime`
 // +kubebuilder:printcolumn:name="Muted-Until",type=string,priority=1,JSONPath=`.metadata.annotations.operator/mute-until`
 // +kubebuilder:printcolumn:name="Description",type=string,priority=1,JSONPath=`.spec.description`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -70,11 +70,14 @@ func (t *Ticket) HasWords() bool {
 // name is not the system's and a number.
 func (t *Ticket) Number() int { return TicketNumber(t.Spec.System, t.Name) }
 
+// maxTicketNumber is more than there will ever be, and far from where numbers end.
+const maxTicketNumber = 1e15
+
 // TicketNumber is the number in the name of a ticket of that system, or 0.
 func TicketNumber(system, name string) int {
 	digits, found := strings.CutPrefix(name, system+"-")
 	n, err := strconv.Atoi(digits)
-	if !found || err != nil || n < 0 || digits != strconv.Itoa(n) {
+	if !found || err != nil || n < 0 || n > maxTicketNumber || digits != strconv.Itoa(n) {
 		return 0
 	}
 	return n

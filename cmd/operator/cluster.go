@@ -19,9 +19,11 @@ import (
 
 // needed is what the monitor must be allowed to do; without any of it, it would run and do nothing.
 var needed = []authorizationv1.ResourceAttributes{
+	{Verb: "get", Resource: "invariants"},
 	{Verb: "list", Resource: "invariants"},
 	{Verb: "watch", Resource: "invariants"},
 	{Verb: "patch", Resource: "invariants", Subresource: "status"},
+	{Verb: "get", Resource: "tickets"},
 	{Verb: "list", Resource: "tickets"},
 	{Verb: "watch", Resource: "tickets"},
 	{Verb: "create", Resource: "tickets"},

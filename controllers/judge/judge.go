@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
@@ -55,7 +54,7 @@ func (p *Program) pick(e *evaluator, readings []verdict.Reading) ([]verdict.Read
 	if p.items == nil || len(readings) != 1 {
 		return readings, nil
 	}
-	value, fault := e.eval("source.http.items", p.items, readings[0].Value)
+	value, fault := e.eval(p.items, readings[0].Value)
 	if fault != nil {
 		return nil, fault
 	}
@@ -132,7 +131,7 @@ func rank(v verdict.Verdict) int {
 
 // storeIDOf is the ID of the store that a reading is about. Where it cannot be told, it is empty and there is a fault.
 func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) {
-	value, fault := e.eval("storeID", p.storeID, reading)
+	value, fault := e.eval(p.storeID, reading)
 	if fault != nil {
 		return "", fault
 	}
@@ -150,9 +149,9 @@ func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) 
 
 // verdictOn judges one reading.
 func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.Verdict {
-	value, fault := e.eval("expression", p.expression, reading)
+	value, fault := e.eval(p.expression, reading)
 	if fault != nil {
-		fault.Message += missingFieldHint(fault.Message, p.source)
+		fault.Message += missingFieldHint(fault.Message, p.expression.source)
 		return verdict.Verdict{StoreID: storeID, Fault: fault}
 	}
 	switch value {
@@ -170,7 +169,7 @@ func (p *Program) messageOf(e *evaluator, reading any) string {
 	if p.message == nil {
 		return p.fallback
 	}
-	value, fault := e.eval("message", p.message, reading)
+	value, fault := e.eval(p.message, reading)
 	text, ok := value.(types.String)
 	switch {
 	case fault != nil:
@@ -186,7 +185,10 @@ func (p *Program) Snapshot(ctx context.Context, reading any, now time.Time) []v1
 	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}}
 	var values []v1alpha1.SnapshotValue
 	for _, s := range p.snapshot {
-		value, fault := e.eval("snapshot "+s.name, s.program, reading)
+		if s.program == nil {
+			continue
+		}
+		value, fault := e.eval(s.program, reading)
 		if fault != nil {
 			values = append(values, v1alpha1.SnapshotValue{Name: s.name, Error: clip(fault.Message)})
 			continue
@@ -206,26 +208,39 @@ type evaluator struct {
 	exhausted *verdict.Fault
 }
 
-func (e *evaluator) eval(field string, program cel.Program, self any) (ref.Val, *verdict.Fault) {
+func (e *evaluator) eval(x *expression, self any) (ref.Val, *verdict.Fault) {
 	if e.exhausted != nil {
 		return nil, e.exhausted
 	}
-	value, details, err := program.ContextEval(e.ctx, map[string]any{"self": self, "now": e.now})
+	value, details, err := x.program.ContextEval(e.ctx, map[string]any{"self": self, "now": e.now})
 	if details != nil && details.ActualCost() != nil {
 		e.cost += *details.ActualCost()
 	}
 	switch {
 	case e.ctx.Err() != nil:
-		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded, Message: field + ": the check ran out of time"}
+		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": the check ran out of time"}
 		return nil, e.exhausted
-	case e.cost > maxCheckCost || isCostLimit(err):
+	case e.cost > maxCheckCost:
 		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded,
-			Message: field + ": too much to compute in one check; look at fewer stores, or at less of each"}
+			Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
 		return nil, e.exhausted
+	case isCostLimit(err):
+		return nil, &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
 	case err != nil:
-		return nil, evaluationFailed(field, err.Error())
+		return nil, evaluationFailed(x.field, withoutData(err.Error(), x.source))
 	}
 	return value, nil
+}
+
+// withoutData cuts what an error of CEL quotes of a reading: only the author's own words may reach a message.
+func withoutData(message, source string) string {
+	if before, _, converts := strings.Cut(message, "conversion from string"); converts {
+		return before + "conversion from string"
+	}
+	if before, key, missing := strings.Cut(message, "no such key: "); missing && !strings.Contains(source, key) {
+		return before + "no such key"
+	}
+	return message
 }
 
 func isCostLimit(err error) bool {

@@ -33,16 +33,23 @@ var languageVersion = version.MajorMinor(1, 37)
 
 // Program is an Invariant's expressions, compiled. It may be used by many goroutines.
 type Program struct {
-	items, storeID, expression, message cel.Program
+	items, storeID, expression, message *expression
 	snapshot                            []namedProgram
-	// source is the expression, and fallback the message where there is none.
-	source, fallback string
-	minStores        int
+	// fallback is the message where there is none.
+	fallback  string
+	minStores int
 }
 
 type namedProgram struct {
 	name    string
-	program cel.Program
+	program *expression
+}
+
+// expression is one compiled expression.
+type expression struct {
+	// field is where it stands in the spec.
+	field, source string
+	program       cel.Program
 }
 
 // Compile compiles the expressions of a spec. The error is a *verdict.Fault with the reason InvalidExpression that names
@@ -66,7 +73,6 @@ func Compile(spec *v1alpha1.InvariantSpec) (*Program, error) {
 		storeID:    c.compile("storeID", spec.StoreID, cel.StringType),
 		expression: c.compile("expression", spec.Expression, cel.BoolType),
 		message:    c.compile("message", spec.Message, cel.StringType),
-		source:     spec.Expression,
 		fallback:   spec.Description,
 		minStores:  1,
 	}
@@ -94,7 +100,7 @@ type compiler struct {
 	fault *verdict.Fault
 }
 
-func (c *compiler) compile(field, source string, want *cel.Type) cel.Program {
+func (c *compiler) compile(field, source string, want *cel.Type) *expression {
 	if source == "" || c.fault != nil {
 		return nil
 	}
@@ -111,7 +117,7 @@ func (c *compiler) compile(field, source string, want *cel.Type) cel.Program {
 	if err != nil {
 		c.refuse(field, err.Error())
 	}
-	return program
+	return &expression{field, source, program}
 }
 
 func (c *compiler) refuse(field, why string) {

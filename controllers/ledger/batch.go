@@ -109,12 +109,8 @@ func Previous(violations []v1alpha1.Violation, tickets []*v1alpha1.Ticket, befor
 // Summary says in short what broke: store-down(3), high-latency(1,2,+1998). Invariants come in the order of the
 // violations, which is worst first.
 func Summary(violations []v1alpha1.Violation) string {
-	type group struct {
-		label  string
-		stores []string
-	}
-	var groups []*group
-	byLabel := map[string]*group{}
+	var groups []*summaryGroup
+	byLabel := map[string]*summaryGroup{}
 	for _, v := range violations {
 		label := v.Invariant
 		if v.Reason == v1alpha1.Unobservable {
@@ -122,7 +118,7 @@ func Summary(violations []v1alpha1.Violation) string {
 		}
 		g := byLabel[label]
 		if g == nil {
-			g = &group{label: label}
+			g = &summaryGroup{label: label}
 			groups, byLabel[label] = append(groups, g), g
 		}
 		if v.StoreID != "" {
@@ -131,38 +127,57 @@ func Summary(violations []v1alpha1.Violation) string {
 	}
 	parts := make([]string, 0, len(groups))
 	for _, g := range groups {
-		parts = append(parts, g.label+storesInShort(g.stores))
+		parts = append(parts, g.inShort(maxSummary-len(", +100")))
 	}
 	return joinWithin(parts, maxSummary)
 }
 
-func storesInShort(stores []string) string {
-	if len(stores) == 0 {
-		return ""
+// summaryGroup is what a summary says of one invariant.
+type summaryGroup struct {
+	label  string
+	stores []string
+}
+
+// inShort names as many stores as fit, and counts the rest.
+func (g *summaryGroup) inShort(limit int) string {
+	if len(g.stores) == 0 {
+		return g.label
 	}
-	shown := slices.Clone(stores[:min(len(stores), summaryStores)])
-	for i, storeID := range shown {
-		shown[i] = verdict.Truncate(storeID, 40)
+	for named := min(len(g.stores), summaryStores); named > 0; named-- {
+		shown := slices.Clone(g.stores[:named])
+		if more := len(g.stores) - named; more > 0 {
+			shown = append(shown, "+"+strconv.Itoa(more))
+		}
+		if text := g.label + "(" + strings.Join(shown, ",") + ")"; len(text) <= limit {
+			return text
+		}
 	}
-	if more := len(stores) - len(shown); more > 0 {
-		shown = append(shown, "+"+strconv.Itoa(more))
+	return fmt.Sprintf("%s(%s)", g.label, count(len(g.stores)))
+}
+
+func count(stores int) string {
+	if stores == 1 {
+		return "1 store"
 	}
-	return "(" + strings.Join(shown, ",") + ")"
+	return strconv.Itoa(stores) + " stores"
 }
 
 // joinWithin joins as many parts as fit and counts the rest.
 func joinWithin(parts []string, limit int) string {
 	joined := ""
 	for i, part := range parts {
-		next := part
-		if joined != "" {
-			next = joined + ", " + part
+		rest := ""
+		if more := len(parts) - i - 1; more > 0 {
+			rest = fmt.Sprintf(", +%d", more)
 		}
-		rest := fmt.Sprintf(", +%d", len(parts)-i)
-		if len(next)+len(rest) > limit {
-			return verdict.Truncate(joined+rest, limit)
+		if joined == "" {
+			joined = verdict.Truncate(part, limit-len(rest))
+			continue
 		}
-		joined = next
+		if len(joined)+len(", ")+len(part)+len(rest) > limit {
+			return fmt.Sprintf("%s, +%d", joined, len(parts)-i)
+		}
+		joined += ", " + part
 	}
 	return joined
 }

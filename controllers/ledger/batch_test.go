@@ -54,11 +54,17 @@ func TestASummaryNamesTheWorstFirstAndCountsTheRest(t *testing.T) {
 	down := v1alpha1.Violation{Invariant: "store-down", StoreID: "3", Severity: v1alpha1.Critical}
 	whole := v1alpha1.Violation{Invariant: "quorum", Severity: v1alpha1.Critical}
 	blind := v1alpha1.Violation{Invariant: "latency", Reason: v1alpha1.Unobservable}
+	var dozen []v1alpha1.Violation
+	for i := range 12 {
+		dozen = append(dozen, v1alpha1.Violation{Invariant: "is-up", StoreID: fmt.Sprintf("tikv-0-%d", i)})
+	}
 	for want, batch := range map[string][]v1alpha1.Violation{
-		"store-down(3)":                       {down},
-		"store-down(3), quorum":               {down, whole},
-		"inv(1,2,3,4,5,+1995)":                violations(2000, ""),
-		"store-down(3), latency unobservable": {down, blind},
+		"store-down(3)":                           {down},
+		"store-down(3), quorum":                   {down, whole},
+		"raft-store-apply-lag-is-small(2 stores)": {{Invariant: "raft-store-apply-lag-is-small", StoreID: "10.0.0.1:20160"}, {Invariant: "raft-store-apply-lag-is-small", StoreID: "10.0.0.2:20160"}},
+		"is-up(tikv-0-0,tikv-0-1,tikv-0-2,+9)":    dozen,
+		"inv(1,2,3,4,5,+1995)":                    violations(2000, ""),
+		"store-down(3), latency unobservable":     {down, blind},
 	} {
 		if got := Summary(batch); got != want {
 			t.Errorf("the summary is %q, want %q", got, want)
@@ -168,5 +174,39 @@ func TestTimesOfAClockThatRanAheadHoldNothingUp(t *testing.T) {
 			t.Errorf("cycle %d opens %d violations, want %d", i, len(plan.Open), want)
 		}
 		memory = plan.Memory
+	}
+}
+
+func TestASummaryAlwaysNamesTheFirstInvariant(t *testing.T) {
+	long := strings.Repeat("long-", 40)
+	for _, batch := range [][]v1alpha1.Violation{{{Invariant: long}}, {{Invariant: long, StoreID: "1"}, {Invariant: "b"}}} {
+		if got := Summary(batch); !strings.HasPrefix(got, "long-long-long-") || len(got) > maxSummary {
+			t.Errorf("the summary is %q", got)
+		}
+	}
+}
+
+func TestATicketWithNothingThatCountsIsNotResolved(t *testing.T) {
+	pending := violations(1, "m")
+	pending[0].Pending = true
+	ticket := NewTicket("ns", "sys", 1, "", "", pending, nil, epoch)
+	if status := FirstStatus(ticket, Cycle{Now: epoch}); status.State != v1alpha1.Open {
+		t.Errorf("a ticket of what is in its grace period is %s", status.State)
+	}
+}
+
+func TestACounterStaysAtTheMostThatTheAPIServerTakes(t *testing.T) {
+	if got := plus(2147483646, 5); got != 2147483647 {
+		t.Errorf("the counter is %d", got)
+	}
+}
+
+func TestTicketsMadeByHandHoldNothingThatARealOneHolds(t *testing.T) {
+	real := NewTicket("ns", "sys", 7, "", "", violations(1, "m"), nil, epoch)
+	odd := real.DeepCopy()
+	odd.Name = "by-hand"
+	b := newBook(Cycle{Now: epoch}, []*v1alpha1.Ticket{odd, real})
+	if l := b.held[Key{"inv", "1", v1alpha1.Violated}]; l.page.ticket != real {
+		t.Errorf("%s holds the violation, want sys-7", l.page.ticket.Name)
 	}
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ type book struct {
 
 func newBook(c Cycle, tickets []*v1alpha1.Ticket) *book {
 	b := &book{cycle: c, held: map[Key]*line{}, left: map[Key]*line{}, keys: map[string][]Key{}}
-	byAge := slices.SortedStableFunc(slices.Values(tickets), func(a, b *v1alpha1.Ticket) int { return a.Number() - b.Number() })
+	byAge := slices.SortedFunc(slices.Values(tickets), compareAge)
 	for _, ticket := range byAge {
 		p := &page{ticket: ticket, uncounted: c.Uncounted[ticket.Name]}
 		for i, entry := range entriesOf(ticket) {
@@ -37,6 +38,11 @@ func newBook(c Cycle, tickets []*v1alpha1.Ticket) *book {
 	b.takeOwnership()
 	b.findLeft()
 	return b
+}
+
+// compareAge orders tickets by number; those made by hand under another name come last.
+func compareAge(a, b *v1alpha1.Ticket) int {
+	return cmp.Or(compareBools(a.Number() == 0, b.Number() == 0), cmp.Compare(a.Number(), b.Number()), cmp.Compare(a.Name, b.Name))
 }
 
 // takeOwnership gives each key to the oldest open ticket that has it; in the younger ones it counts as cleared.
@@ -131,11 +137,11 @@ func (b *book) find(key Key) *line {
 	return b.left[key]
 }
 
-// unseen makes all that an invariant has in open tickets Unknown.
+// unseen makes all that counts of an invariant Unknown.
 func (b *book) unseen(invariant string) {
 	for _, key := range b.keys[invariant] {
-		if key.Reason == v1alpha1.Violated && b.counts(key) {
-			b.apply(key, verdict.Unknown, 0)
+		if l := b.find(key); key.Reason == v1alpha1.Violated && !l.entry.Pending {
+			l.unknown(b.cycle.Now)
 		}
 	}
 }

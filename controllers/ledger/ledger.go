@@ -143,3 +143,8 @@ func Unsettled(t *v1alpha1.Ticket) bool {
 	}
 	return slices.ContainsFunc(entriesOf(t), func(e v1alpha1.ViolationStatus) bool { return e.Active && !e.Pending })
 }
+
+// Active are the violations of a ticket that have not cleared.
+func Active(t *v1alpha1.Ticket) []v1alpha1.ViolationStatus {
+	return slices.DeleteFunc(entriesOf(t), func(e v1alpha1.ViolationStatus) bool { return !e.Active })
+}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"math"
 	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -59,7 +60,7 @@ func (l *line) violated(c Cycle) {
 	e := &l.entry
 	cameBack := e.SatisfiedSinceTime != nil || (!e.Active && e.ClearedReason == "")
 	if cameBack {
-		e.Recurrences++
+		e.Recurrences = plus(e.Recurrences, 1)
 		l.page.recurred = append(l.page.recurred, l.key())
 	}
 	e.Active = true
@@ -73,7 +74,7 @@ func (l *line) see(c Cycle) {
 	if l.entry.LastSeenTime.Go().Equal(c.Now) {
 		return
 	}
-	l.entry.Occurrences++
+	l.entry.Occurrences = plus(l.entry.Occurrences, 1)
 	l.entry.LastSeenTime = v1alpha1.NewTime(c.Now)
 	l.page.seen = true
 }
@@ -102,4 +103,12 @@ func (l *line) unknown(now time.Time) {
 	if l.entry.UnknownSinceTime == nil {
 		l.entry.UnknownSinceTime = v1alpha1.NewTime(now)
 	}
+}
+
+// plus adds to a counter that stays at the most that the API server takes.
+func plus(counter, n int32) int32 {
+	if counter > math.MaxInt32-n {
+		return math.MaxInt32
+	}
+	return counter + n
 }

@@ -28,7 +28,7 @@ func (p *page) addUncounted() {
 	}
 	for _, l := range p.lines {
 		if l.entry.Active && !l.entry.Pending {
-			l.entry.Occurrences += p.uncounted.Cycles
+			l.entry.Occurrences = plus(l.entry.Occurrences, p.uncounted.Cycles)
 			l.entry.LastSeenTime = v1alpha1.NewTime(p.uncounted.LastSeen)
 		}
 	}
@@ -46,18 +46,21 @@ func (p *page) status(c Cycle) v1alpha1.TicketStatus {
 	}
 	s.Monitor = c.Monitor
 	if p.uncounted.Cycles > 0 {
-		s.Occurrences += p.uncounted.Cycles
+		s.Occurrences = plus(s.Occurrences, p.uncounted.Cycles)
 		s.LastSeenTime = v1alpha1.NewTime(p.uncounted.LastSeen)
 	}
 	if p.seen {
-		s.Occurrences++
+		s.Occurrences = plus(s.Occurrences, 1)
 		s.LastSeenTime = v1alpha1.NewTime(c.Now)
 	}
 	p.summarize(&s)
 	setHeld(p.ticket, &s, c.Now)
 	if reason, over := p.over(); over && !p.ticket.Held() {
 		s.State = v1alpha1.Resolved
-		s.Resolution = &v1alpha1.Resolution{By: MonitorName, Time: v1alpha1.NewTime(c.Now), Reason: reason}
+		// A resolution is written once: what somebody wrote ahead of time stands.
+		if s.Resolution == nil {
+			s.Resolution = &v1alpha1.Resolution{By: MonitorName, Time: v1alpha1.NewTime(c.Now), Reason: reason}
+		}
 	}
 	return s
 }
@@ -103,6 +106,8 @@ func (p *page) over() (v1alpha1.ResolutionReason, bool) {
 		reasons[l.entry.ClearedReason]++
 	}
 	switch {
+	case counting == 0:
+		return "", false
 	case reasons[v1alpha1.Duplicate] > 0 && p.ticket.HasWords():
 		return "", false
 	case reasons[v1alpha1.Duplicate] == counting:

@@ -17,10 +17,10 @@ import (
 // Limits of one answer.
 const (
 	// MaxBodyBytes is how large the body of an answer may be.
-	MaxBodyBytes   = 8 << 20
+	MaxBodyBytes = 8 << 20
+	// maxValues is how many values the body may have, about: what they take in memory is not bounded by their text.
+	maxValues      = 500_000
 	maxHeaderBytes = 64 << 10
-	// maxConnsPerHost bounds what one observed system has to bear.
-	maxConnsPerHost = 16
 )
 
 // Getter gets answers over HTTP. It may be used by many goroutines.
@@ -39,7 +39,6 @@ func NewGetter(policy AddressPolicy) *Getter {
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxHeaderBytes,
-			MaxConnsPerHost:        maxConnsPerHost,
 			MaxIdleConnsPerHost:    2,
 			IdleConnTimeout:        5 * time.Minute,
 		},
@@ -84,19 +83,39 @@ func (g *Getter) get(ctx context.Context, address string, timeout time.Duration)
 
 // refuse says what is wrong with an answer that came, or nil.
 func (a *answer) refuse(address string, header http.Header) *verdict.Fault {
+	tooLarge := ""
+	if len(a.body) > MaxBodyBytes {
+		tooLarge = fmt.Sprintf("is larger than %d MiB", MaxBodyBytes>>20)
+	} else if values(a.body) > maxValues {
+		tooLarge = fmt.Sprintf("has more than %d values", maxValues)
+	}
+	if tooLarge != "" {
+		a.body = nil
+	}
 	switch {
 	case a.status >= 300 && a.status < 400:
 		return &verdict.Fault{Reason: verdict.HTTPStatus,
 			Message: fmt.Sprintf("GET %s: %s; redirects are not followed: name the address that answers", shown(address), statusText(a.status))}
 	case a.status < 200 || a.status > 299:
 		return &verdict.Fault{Reason: verdict.HTTPStatus, Message: fmt.Sprintf("GET %s: %s", shown(address), statusText(a.status))}
-	case len(a.body) > MaxBodyBytes:
-		a.body = nil
-		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer is larger than %d MiB", shown(address), MaxBodyBytes>>20)}
+	case tooLarge != "":
+		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer %s", shown(address), tooLarge)}
 	case header.Get("Content-Encoding") != "":
 		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer is compressed, which was not asked for", shown(address))}
 	}
 	return nil
+}
+
+// values is at least how many values a JSON text has: parsed, each takes up to some hundred bytes.
+func values(body []byte) int {
+	count := 0
+	for _, c := range body {
+		switch c {
+		case ',', '[', '{':
+			count++
+		}
+	}
+	return count
 }
 
 func statusText(status int) string {

@@ -15,8 +15,16 @@ import (
 // DefaultTimeout is how long an answer may take where an Invariant does not say.
 const DefaultTimeout = 5 * time.Second
 
-// maxAtOnce is how many addresses one look reads at the same time.
-const maxAtOnce = 32
+// maxAtOnce is how many addresses one look reads at the same time: more than one Invariant can name.
+const maxAtOnce = 128
+
+// TimeoutOf is how long the answers of a spec's source may take.
+func TimeoutOf(spec *v1alpha1.InvariantSpec) time.Duration {
+	if spec.Source.HTTP == nil {
+		return 0
+	}
+	return spec.Source.HTTP.Timeout.Or(DefaultTimeout)
+}
 
 // Look is one look at the sources of a cycle: each address is read once, however many Invariants read it, so that
 // they judge the same moment.
@@ -28,13 +36,17 @@ type Look struct {
 // what it returns then is of no use.
 func (g *Getter) Look(ctx context.Context, specs []*v1alpha1.InvariantSpec) Look {
 	look := Look{answers: map[string]*answer{}}
-	timeouts := map[string]time.Duration{}
+	timeouts, longest := map[string]time.Duration{}, time.Duration(0)
 	for _, spec := range specs {
 		for _, address := range addresses(spec) {
-			timeouts[address] = max(timeouts[address], spec.Source.HTTP.Timeout.Or(DefaultTimeout))
+			timeouts[address] = max(timeouts[address], TimeoutOf(spec))
+			longest = max(longest, timeouts[address])
 			look.answers[address] = nil
 		}
 	}
+	// Waiting for a place is part of it, so that many slow addresses take no longer than one.
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	type got struct {
 		address string
 		answer  *answer

@@ -29,6 +29,9 @@ func (c *ControlPlane) StartProgram(name, path string, log io.Writer, args ...st
 	return &Program{process}, nil
 }
 
+// MkdirTemp makes a directory for the files of such programs. It is gone after Stop, or after the end of this process.
+func (c *ControlPlane) MkdirTemp(pattern string) (string, error) { return os.MkdirTemp(c.dir, pattern) }
+
 // Pid is its process ID.
 func (p *Program) Pid() int { return p.process.cmd.Process.Pid }
 

@@ -46,11 +46,11 @@ func setStage(ctx context.Context) (*stage, error) {
 		return nil, err
 	}
 	s := &stage{bin: bin}
-	if s.dir, err = os.MkdirTemp("", "demo-"); err != nil {
-		return nil, err
-	}
 	s.say("Starting a Kubernetes control plane of our own: etcd, kube-apiserver and two controllers.")
 	if s.plane, err = controlplane.Start(ctx, controlplane.Options{}); err != nil {
+		return s, err
+	}
+	if s.dir, err = s.plane.MkdirTemp("demo-"); err != nil {
 		return s, err
 	}
 	kubectl, err := controlplane.Binary("kubectl")
@@ -177,9 +177,13 @@ All of it keeps running until you press Ctrl-C. In another terminal:
 
   kubectl get invariants,tickets
   kubectl operator tickets show etcd-2
-  kubectl edit invariant member-up
+  kubectl explain invariant.spec
 
-`, s.plane.Kubeconfig, s.bin, filepath.Join(s.bin, "k8s"))
+To bring the dead member back, and see its ticket resolve:
+
+  %s &
+
+`, s.plane.Kubeconfig, s.bin, filepath.Join(s.bin, "k8s"), s.members.command(victim))
 	<-ctx.Done()
 }
 
@@ -195,7 +199,7 @@ func (s *stage) clear() error {
 	if s.plane != nil {
 		errs = append(errs, s.plane.Stop())
 	}
-	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+	return errors.Join(errs...)
 }
 
 // members are the observed etcd cluster.
@@ -242,21 +246,33 @@ func freeAddresses(n int) ([]string, error) {
 	return addresses, nil
 }
 
-// launch starts a member and does not wait for it.
-func (m *members) launch(i int) error {
-	name := fmt.Sprintf("member-%d", i)
-	etcd, err := controlplane.Binary("etcd")
-	if err != nil {
-		return err
-	}
-	program, err := m.plane.StartProgram(name, etcd, io.Discard,
-		"--name", name,
-		"--data-dir", filepath.Join(m.dir, name),
+// name is what a member is called.
+func (m *members) name(i int) string { return fmt.Sprintf("member-%d", i) }
+
+// args are the flags of a member's etcd.
+func (m *members) args(i int) []string {
+	return []string{
+		"--name", m.name(i),
+		"--data-dir", filepath.Join(m.dir, m.name(i)),
 		"--listen-client-urls", m.client[i], "--advertise-client-urls", m.client[i],
 		"--listen-peer-urls", m.peer[i], "--initial-advertise-peer-urls", m.peer[i],
 		"--initial-cluster", fmt.Sprintf("member-1=%s,member-2=%s,member-3=%s", m.peer[1], m.peer[2], m.peer[3]),
 		"--unsafe-no-fsync",
-	)
+	}
+}
+
+// command is what starts a member by hand.
+func (m *members) command(i int) string {
+	return "etcd --log-level error " + strings.Join(m.args(i), " ")
+}
+
+// launch starts a member and does not wait for it.
+func (m *members) launch(i int) error {
+	etcd, err := controlplane.Binary("etcd")
+	if err != nil {
+		return err
+	}
+	program, err := m.plane.StartProgram(m.name(i), etcd, io.Discard, m.args(i)...)
 	if err != nil {
 		return err
 	}

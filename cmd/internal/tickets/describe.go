@@ -181,8 +181,11 @@ func (p *page) state(t *v1alpha1.Ticket, v v1alpha1.ViolationStatus) string {
 	switch {
 	case !v.Active:
 		state = strings.TrimSpace("cleared " + p.at(v.ClearedTime))
-		if v.ClearedReason != "" {
-			state += ": " + string(v.ClearedReason)
+		switch v.ClearedReason {
+		case v1alpha1.Duplicate:
+			return "continues in another ticket since " + p.at(v.ClearedTime)
+		case v1alpha1.InvariantDeleted:
+			return "its Invariant is gone since " + p.at(v.ClearedTime)
 		}
 		return state
 	case !t.IsOpen():
