@@ -85,7 +85,7 @@ func TestTheMonitorTellsANewcomerWhatIsWrong(t *testing.T) {
 	t.Run("no permission", func(t *testing.T) {
 		_, kubeconfig, err := plane.User("nobody")
 		must(t, err)
-		fails(t, kubeconfig, monitor(), "may not list invariants", "create tickets", "patch tickets/status", "operator-monitor")
+		fails(t, kubeconfig, monitor(), "may not get invariants, list invariants", "create tickets", "patch tickets/status", "operator-monitor")
 	})
 	t.Run("a context that does not exist", func(t *testing.T) {
 		fails(t, plane.Kubeconfig, monitor("--context", "nowhere"), "find the cluster", "nowhere")

@@ -77,7 +77,7 @@ func TestKubectlShowsInvariantsInATableOf100Columns(t *testing.T) {
 	namespace, c := newNamespace(t), newClient(t)
 	invariant := object(t, namespace, invariantManifest, changes{"metadata.name": "region-health-stuck", "spec.system": "tikv-prod-europe", "spec.severity": "Critical"})
 	must(t, c.Create(t.Context(), invariant))
-	must(t, patchStatus(t.Context(), c, invariant, `{"stores":1000,"violating":17,"lastCheckTime":"2026-11-24T03:00:00Z","conditions":[
+	must(t, patchStatus(t.Context(), c, invariant, `{"system":"tikv-prod-europe","stores":1000,"violating":17,"lastCheckTime":"2026-11-24T03:00:00Z","conditions":[
 		{"type":"Ready","status":"True","reason":"Answering","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"},
 		{"type":"Satisfied","status":"Unknown","reason":"Timeout","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"}]}`))
 	for _, name := range []string{"invariants", "invariant", "inv"} {

@@ -202,11 +202,11 @@ func TestACounterStaysAtTheMostThatTheAPIServerTakes(t *testing.T) {
 }
 
 func TestTicketsMadeByHandHoldNothingThatARealOneHolds(t *testing.T) {
-	real := NewTicket("ns", "sys", 7, "", "", violations(1, "m"), nil, epoch)
-	odd := real.DeepCopy()
+	genuine := NewTicket("ns", "sys", 7, "", "", violations(1, "m"), nil, epoch)
+	odd := genuine.DeepCopy()
 	odd.Name = "by-hand"
-	b := newBook(Cycle{Now: epoch}, []*v1alpha1.Ticket{odd, real})
-	if l := b.held[Key{"inv", "1", v1alpha1.Violated}]; l.page.ticket != real {
+	b := newBook(Cycle{Now: epoch}, []*v1alpha1.Ticket{odd, genuine})
+	if l := b.held[Key{"inv", "1", v1alpha1.Violated}]; l.page.ticket != genuine {
 		t.Errorf("%s holds the violation, want sys-7", l.page.ticket.Name)
 	}
 }

@@ -95,6 +95,14 @@ func (p *page) block(indent, text string) {
 	}
 }
 
+// holdNote is why the ticket is held. A note may outlive its hold.
+func holdNote(t *v1alpha1.Ticket) string {
+	if !t.Held() {
+		return ""
+	}
+	return t.Annotations[v1alpha1.HoldNoteAnnotation]
+}
+
 func (p *page) head(t *v1alpha1.Ticket) []field {
 	head := []field{
 		{"Name", t.Name},
@@ -104,7 +112,7 @@ func (p *page) head(t *v1alpha1.Ticket) []field {
 		{"State", string(t.Status.State)},
 		{"Severity", string(t.Status.Severity)},
 		{"Held", p.held(t)},
-		{"Hold note", t.Annotations[v1alpha1.HoldNoteAnnotation]},
+		{"Hold note", holdNote(t)},
 		{"Opened", p.at(&t.Spec.OpenedTime)},
 		{"First seen", p.at(t.Status.FirstSeenTime)},
 		{"Last seen", p.at(t.Status.LastSeenTime)},

@@ -124,7 +124,7 @@ Violations (7):
   gone
     Severity:  Info
     Reason:  Violated
-    Now:  cleared TIME (9m1s ago): InvariantDeleted
+    Now:  its Invariant is gone since TIME (9m1s ago)
     First seen:  TIME (40m ago)
     Occurrences:  4
     Recurrences:  0
