@@ -3,6 +3,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -194,6 +195,11 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	results := s.judge(ctx, l)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, began: l.began}
+	if err := recorder.fresh(); err != nil {
+		log.Error(err, "cycle skipped")
+		cyclesSkipped.WithLabelValues("stale").Inc()
+		return
+	}
 	recorder.announceOthers(ctx)
 	memory, err := recorder.record(ctx)
 	s.memory = memory
@@ -201,7 +207,9 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		log.Error(err, "not all of the cycle was written; the next one catches up")
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
-	s.recorded = err == nil
+	if s.recorded = err == nil; errors.Is(err, errStale) {
+		return
+	}
 	r.report(ctx, log, s, c, results)
 	cycleDuration.Observe(r.Clock.Since(began).Seconds() + began.Sub(l.finished).Seconds())
 }

@@ -315,6 +315,9 @@ func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
 	b.restart()
 	b.cycle()
 	b.wantTickets()
+	if checked := b.getInvariant("store-up").Status.LastCheckTime; checked != nil {
+		t.Errorf("the Invariant is said to be checked at %v", checked)
+	}
 }
 
 func TestALeaderThatWakesUpWritesNothingOverItsSuccessor(t *testing.T) {
