@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,14 +110,20 @@ func directory(c *controlplane.ControlPlane) string { return filepath.Dir(filepa
 // children are the processes that this one has started and not yet seen end.
 func children(t *testing.T) string {
 	t.Helper()
-	out, err := exec.Command("ps", "-o", "pid=,args=", "--ppid", fmt.Sprint(os.Getpid())).Output()
-	if err != nil {
-		t.Skip("ps cannot list children here:", err)
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("this test needs /proc: %v", err)
 	}
 	var left []string
-	for line := range strings.Lines(string(out)) {
-		if !strings.Contains(line, "ps -o") {
-			left = append(left, strings.TrimSpace(line))
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name stands in brackets and may hold anything; behind it come the state and the parent.
+		_, rest, _ := strings.Cut(string(stat[strings.LastIndex(string(stat), ")")+1:]), " ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) {
+			left = append(left, string(stat))
 		}
 	}
 	return strings.Join(left, "\n")

@@ -1,0 +1,154 @@
+package controllers
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+func TestAResolutionWrittenAheadOfTimeHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.source.set("2", "Down")
+	b.cycle()
+	must(t, b.patchStatus("sys-1", `{"resolution":{"by":"ana","note":"will be mended tonight"}}`))
+	b.source.set("1", "Up")
+	b.source.set("2", "Up")
+	b.cycle()
+	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved)[0].Status.Resolution.By; got != "ana" {
+		t.Errorf("the resolution is %s's, want ana's", got)
+	}
+}
+
+func TestANameThatIsTakenByAnotherSystemsTicketIsSkipped(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	for name, system := range map[string]string{"sys-1": "other", "sys-9223372036854775807": testSystem} {
+		must(t, b.api.Create(b.ctx, &v1alpha1.Ticket{
+			ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name},
+			Spec: v1alpha1.TicketSpec{System: system, BatchKey: name, OpenedTime: *v1alpha1.NewTime(start),
+				Violations: []v1alpha1.Violation{{Invariant: "by-hand", Reason: v1alpha1.Violated, Severity: v1alpha1.Info, FirstSeenTime: *v1alpha1.NewTime(start)}}},
+		}))
+	}
+	b.cycle()
+	var ticket v1alpha1.Ticket
+	must(t, b.api.Get(b.ctx, client.ObjectKey{Namespace: b.namespace, Name: "sys-2"}, &ticket))
+	if v := ticket.Spec.Violations; len(v) != 1 || v[0].Invariant != "store-up" {
+		t.Errorf("sys-2 holds %+v", v)
+	}
+}
+
+func TestWhatOneTicketIsRefusedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.source.set("1", "Up")
+	b.source.set("2", "Down")
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return errCut },
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.wantTickets(v1alpha1.Resolved)
+	satisfied := v1alpha1.FindCondition(b.getInvariant("store-up").Status.Conditions, v1alpha1.ConditionSatisfied)
+	if !strings.Contains(satisfied.Message, "violated by 2") {
+		t.Errorf("the Invariant says %q while no ticket can be opened", satisfied.Message)
+	}
+	b.writer = nil
+	b.restart()
+	b.cycle()
+	second := b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)[1]
+	if age := second.Spec.OpenedTime.Go().Sub(second.Spec.Violations[0].FirstSeenTime.Go()); age != DefaultInterval {
+		t.Errorf("it was first seen %v before the ticket, want %v", age, DefaultInterval)
+	}
+}
+
+func TestALaggingCacheResolvesNothingOnTheWayToOpening(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("hidden")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.invariant("seen", func(s *v1alpha1.InvariantSpec) { s.Expression = "self.id != '2' || self.state == 'Up'" })
+	b.source.set("2", "Down")
+	b.settle()
+	// The new leader's cache has neither the first Invariant nor its ticket.
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				if err := c.List(ctx, list, opts...); err != nil {
+					return err
+				}
+				switch l := list.(type) {
+				case *v1alpha1.InvariantList:
+					l.Items = slices.DeleteFunc(slices.Clone(l.Items), func(i v1alpha1.Invariant) bool { return i.Name == "hidden" })
+				case *v1alpha1.TicketList:
+					l.Items = nil
+				}
+				return nil
+			},
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.wantTickets(v1alpha1.Open, v1alpha1.Open)
+}
+
+func TestACycleThatCannotBeSureWhatExistsWaitsForTheNextTick(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	gone := b.invariant("gone")
+	b.source.set("1", "Down")
+	b.cycle()
+	must(t, b.api.Delete(b.ctx, gone))
+	b.monitor.Live = interceptor.NewClient(watching{b.api}, interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return errCut
+		},
+	})
+	b.cycle()
+	if b.looking() {
+		t.Error("another look began at once")
+	}
+	b.wantTickets(v1alpha1.Open)
+}
+
+func TestALookThatOutlivesItsSystemIsDropped(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	invariant := b.invariant("store-up")
+	b.settle()
+	answer := make(chan struct{})
+	b.source.fail(func(http.ResponseWriter, *http.Request) { <-answer })
+	request := reconcile.Request{NamespacedName: b.key()}
+	b.once(request)
+	must(t, b.api.Delete(b.ctx, invariant))
+	b.settle()
+	b.once(request)
+	close(answer)
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	b.once(woken)
+	if b.looking() {
+		t.Error("the look is kept")
+	}
+}
