@@ -90,7 +90,7 @@ func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement, now time.Ti
 	case j.Truth() == verdict.Violated:
 		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionFalse, reasonViolated, violatedMessage(j)+mutedNote(invariant, now)
 	case j.Truth() == verdict.Unknown:
-		fault := firstFault(j)
+		fault := j.FirstFault()
 		satisfied.Status, satisfied.Reason = metav1.ConditionUnknown, string(fault.Reason)
 		satisfied.Message = fmt.Sprintf("unknown of %s: %s", ledger.StoreList(j.Stores(verdict.Unknown)), fault.Message)
 		if len(j.Stores(verdict.Unknown)) == len(j.Verdicts) {
@@ -112,18 +112,9 @@ func mutedNote(invariant *v1alpha1.Invariant, now time.Time) string {
 func violatedMessage(j *verdict.Judgement) string {
 	message := "violated by " + ledger.StoreList(j.Stores(verdict.Violated))
 	if unknown := j.Stores(verdict.Unknown); len(unknown) > 0 {
-		message += fmt.Sprintf("; unknown of %s: %s", ledger.StoreList(unknown), firstFault(j).Message)
+		message += fmt.Sprintf("; unknown of %s: %s", ledger.StoreList(unknown), j.FirstFault().Message)
 	}
 	return message
-}
-
-func firstFault(j *verdict.Judgement) *verdict.Fault {
-	for _, v := range j.Verdicts {
-		if v.Fault != nil {
-			return v.Fault
-		}
-	}
-	return &verdict.Fault{Reason: verdict.EvaluationFailed}
 }
 
 // worthWriting tells whether a status says anything new, or the last one is old.

@@ -130,7 +130,8 @@ func (s *scope) recall() {
 }
 
 func asFault(err error) *verdict.Fault {
-	if fault, ok := err.(*verdict.Fault); ok { //nolint:errorlint // Compile returns it as it is.
+	var fault *verdict.Fault
+	if errors.As(err, &fault) {
 		return fault
 	}
 	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: err.Error()}

@@ -167,18 +167,11 @@ func (a *assessment) unknownStores() (since time.Time, stores []string) {
 const shownStores = 5
 
 func (a *assessment) blindMessage(since time.Time, stores []string) string {
-	fault := a.invariant.Judgement.Fault
 	of := ""
-	if fault == nil {
-		for _, v := range a.invariant.Judgement.Verdicts {
-			if v.Truth == verdict.Unknown {
-				fault = v.Fault
-				break
-			}
-		}
+	if a.invariant.Judgement.Fault == nil {
 		of = " of " + StoreList(stores)
 	}
-	return fmt.Sprintf("nothing known%s since %s: %v", of, since.Format(time.RFC3339), fault)
+	return fmt.Sprintf("nothing known%s since %s: %v", of, since.Format(time.RFC3339), a.invariant.Judgement.FirstFault())
 }
 
 // StoreList names the first five stores, and how many more there are.

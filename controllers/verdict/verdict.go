@@ -97,3 +97,16 @@ func (j *Judgement) Stores(truth Truth) []string {
 	}
 	return stores
 }
+
+// FirstFault is why the whole is Unknown, or else the first store that is; nil if nothing is.
+func (j *Judgement) FirstFault() *Fault {
+	if j.Fault != nil {
+		return j.Fault
+	}
+	for _, v := range j.Verdicts {
+		if v.Fault != nil {
+			return v.Fault
+		}
+	}
+	return nil
+}
