@@ -15,8 +15,12 @@ const (
 	HoldAnnotation = "operator/hold"
 	// HoldNoteAnnotation on a Ticket says why it is held.
 	HoldNoteAnnotation = "operator/hold-note"
+	// HoldByAnnotation on a Ticket says who holds it. The plugin writes it, and so does config/admission.
+	HoldByAnnotation = "operator/hold-by"
 	// MuteUntilAnnotation on an Invariant is an RFC 3339 time: see Invariant.MutedUntil.
 	MuteUntilAnnotation = "operator/mute-until"
+	// MuteByAnnotation on an Invariant says who muted it. The plugin writes it, and so does config/admission.
+	MuteByAnnotation = "operator/mute-by"
 )
 
 // Severity ranks violations and tickets.

@@ -102,6 +102,12 @@ type InvariantSpec struct {
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
+	// When a violation that keeps coming back is called flapping. It still opens tickets.
+	// Default: three times within 30 minutes.
+	// +optional
+	// +kubebuilder:default={threshold: 3, window: "30m"}
+	Flapping *Flapping `json:"flapping,omitempty"`
+
 	// Where to look: exactly one of http, prometheus and kubernetes.
 	Source Source `json:"source"`
 
@@ -137,6 +143,22 @@ type InvariantSpec struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	Snapshot []SnapshotSpec `json:"snapshot,omitempty"`
+}
+
+// Flapping says when a violation that keeps coming back is called flapping: when it came back threshold times
+// within window, and the last time is no longer than a window ago. It may be within one ticket or across several.
+type Flapping struct {
+	// How often it must come back: from 2 to 10. Default 3.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=10
+	Threshold *int32 `json:"threshold,omitempty"`
+	// Within how long, from 1m to 24h, such as 30m, which is the default. It ends once it has not come back for as long.
+	// +optional
+	// +kubebuilder:default="30m"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="flapping.window must be a duration from 1m to 24h, such as 30m"
+	Window *Duration `json:"window,omitempty"`
 }
 
 // LabelValue is the value of a label.

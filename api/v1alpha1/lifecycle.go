@@ -6,12 +6,26 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // DefaultUnobservableAfter is unobservableAfter where an Invariant does not say.
 const DefaultUnobservableAfter = 2 * time.Minute
+
+// What counts as flapping where an Invariant does not say.
+const (
+	DefaultFlappingThreshold = 3
+	DefaultFlappingWindow    = 30 * time.Minute
+)
+
+// MaxPreviousDiagnoses is how many diagnoses that were replaced a ticket keeps, and MaxPreviousText how many bytes of
+// each.
+const (
+	MaxPreviousDiagnoses = 3
+	MaxPreviousText      = 8 << 10
+)
 
 // maxSystemLength is what fits before a number in a name that people read in a table.
 const maxSystemLength = 40
@@ -59,6 +73,56 @@ func (t *Ticket) Held() bool {
 	default:
 		return true
 	}
+}
+
+// Stamp completes what somebody wrote into a status without saying all: words take the ticket to the state that goes with
+// them, and have a time. It changes nothing that is there.
+func (s *TicketStatus) Stamp(now time.Time) {
+	if s.Acknowledgement != nil {
+		s.advance(Acknowledged)
+		stamp(&s.Acknowledgement.Time, now)
+	}
+	if s.Diagnosis != nil {
+		s.advance(Diagnosed)
+		stamp(&s.Diagnosis.Time, now)
+	}
+	if s.Resolution != nil {
+		s.advance(Resolved)
+		stamp(&s.Resolution.Time, now)
+	}
+}
+
+func (s *TicketStatus) advance(to TicketState) {
+	if s.State.CanBecome(to) {
+		s.State = to
+	}
+}
+
+func stamp(t **Time, now time.Time) {
+	if *t == nil {
+		*t = NewTime(now)
+	}
+}
+
+// Replace is the diagnosis next in the place of d, which may be nil: it keeps d, and what d had replaced.
+func (d *Diagnosis) Replace(next Diagnosis) *Diagnosis {
+	next.Previous = nil
+	if d == nil {
+		return &next
+	}
+	// Cut between characters, and without a mark: the API server compares it with the text it was.
+	text := d.Text
+	if len(text) > MaxPreviousText {
+		end := MaxPreviousText
+		for !utf8.RuneStart(text[end]) {
+			end--
+		}
+		text = text[:end]
+	}
+	replaced := PreviousDiagnosis{By: d.By, Time: d.Time, Text: text, Truncated: len(text) < len(d.Text)}
+	next.Previous = append([]PreviousDiagnosis{replaced}, d.Previous...)
+	next.Previous = next.Previous[:min(len(next.Previous), MaxPreviousDiagnoses)]
+	return &next
 }
 
 // HasWords tells whether a person or an agent has written on the ticket.

@@ -99,16 +99,17 @@ func TestWhatPeopleWroteOnATicketStays(t *testing.T) {
 	}{
 		"an acknowledgement can be taken over and not removed": {
 			[]string{`{"acknowledgement":{"by":"ana"}}`}, []string{`{"acknowledgement":null}`},
-			"an acknowledgement stays on its ticket", `{"acknowledgement":{"by":"bo","note":"mine now"}}`},
+			"an acknowledgement stays on its ticket", `{"acknowledgement":{"by":"bo","takenFrom":"ana","note":"mine now"}}`},
 		"a diagnosis can be replaced and not removed": {
-			[]string{`{"diagnosis":{"text":"the disk is full"}}`}, []string{`{"diagnosis":null}`},
-			"a diagnosis stays on its ticket: write a better one in its place", `{"diagnosis":{"text":"the fan is broken"}}`},
+			[]string{`{"diagnosis":{"by":"ana","text":"the disk is full"}}`}, []string{`{"diagnosis":null}`},
+			"a diagnosis stays on its ticket: write a better one in its place",
+			`{"diagnosis":{"by":"ana","text":"the fan is broken","previous":[{"by":"ana","text":"the disk is full"}]}}`},
 		"a resolution is written once": {
 			[]string{`{"state":"Resolved","resolution":{"by":"ana","reason":"Manual"}}`},
 			[]string{`{"resolution":null}`, `{"resolution":{"by":"bo"}}`, `{"resolution":{"reason":"Cleared"}}`, `{"resolution":{"note":"again"}}`},
 			"a resolution is written once", `{"resolution":{"by":"ana","reason":"Manual"}}`},
 		"a state cannot be taken away": {
-			[]string{`{"state":"Acknowledged"}`}, []string{`{"state":null}`}, "a ticket's state only goes forward", `{"state":"Diagnosed"}`},
+			[]string{entering[v1alpha1.Acknowledged]}, []string{`{"state":null}`}, "a ticket's state only goes forward", entering[v1alpha1.Diagnosed]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,20 +140,98 @@ func TestAResolvedTicketTakesADiagnosis(t *testing.T) {
 	}
 }
 
+func TestAnAcknowledgementIsTakenOverOnlyFromWhomItNames(t *testing.T) {
+	t.Parallel()
+	namespace, c := newNamespace(t), newClient(t)
+	ticket := object(t, namespace, ticketManifest, nil)
+	must(t, c.Create(t.Context(), ticket))
+	says := "somebody else has acknowledged the ticket: to take it over, write who has it into acknowledgement.takenFrom"
+	for _, step := range []struct{ patch, refused string }{
+		{`{"acknowledgement":{"by":"ana"}}`, ""},
+		{`{"acknowledgement":{"by":"ana","note":"a word more"}}`, ""},
+		{`{"acknowledgement":{"by":"bo"}}`, says},
+		{`{"acknowledgement":{"by":"bo","takenFrom":"carl"}}`, says},
+		{`{"acknowledgement":{"by":"bo","takenFrom":"ana"}}`, ""},
+		// What stands there from the last time does not do for the next.
+		{`{"acknowledgement":{"by":"carl"}}`, says},
+		{`{"acknowledgement":{"by":"ana"}}`, "takenFrom names somebody else"},
+		{`{"acknowledgement":{"by":"ana","takenFrom":"bo"}}`, ""},
+	} {
+		err := patchStatus(t.Context(), c, ticket, step.patch)
+		if step.refused == "" {
+			must(t, err)
+			continue
+		}
+		wantRefused(t, err, step.refused)
+	}
+}
+
+func TestADiagnosisIsReplacedOnlyByOneThatKeepsIt(t *testing.T) {
+	t.Parallel()
+	namespace, c := newNamespace(t), newClient(t)
+	ticket := object(t, namespace, ticketManifest, nil)
+	must(t, c.Create(t.Context(), ticket))
+	must(t, patchStatus(t.Context(), c, ticket, `{"state":"Diagnosed","diagnosis":{"by":"ana","text":"the disk is full"}}`))
+	for name, patch := range map[string]string{
+		"nothing is kept":       `{"diagnosis":{"by":"bo","text":"the fan is broken"}}`,
+		"under another's name":  `{"diagnosis":{"by":"bo","text":"the disk is full"}}`,
+		"kept as somebody's":    `{"diagnosis":{"by":"bo","text":"the fan is broken","previous":[{"by":"bo","text":"the disk is full"}]}}`,
+		"another text is kept":  `{"diagnosis":{"by":"bo","text":"the fan is broken","previous":[{"by":"ana","text":"all is well"}]}}`,
+		"by its author as well": `{"diagnosis":{"by":"ana","text":"the fan is broken"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, patchStatus(t.Context(), c, ticket.DeepCopy(), patch), "there is a diagnosis already: to replace it, keep it as the first of diagnosis.previous")
+		})
+	}
+	var now v1alpha1.Ticket
+	must(t, c.Get(t.Context(), client.ObjectKeyFromObject(ticket), &now))
+	texts := []string{"é" + strings.Repeat("日本語", 21_000), "the fan is broken", "it was DNS", "it was not DNS"}
+	for _, text := range texts {
+		now.Status.Diagnosis = now.Status.Diagnosis.Replace(v1alpha1.Diagnosis{By: "bo", Text: text})
+		must(t, c.Status().Update(t.Context(), &now))
+	}
+	previous := now.Status.Diagnosis.Previous
+	if len(previous) != 3 || previous[0].Text != "it was DNS" || previous[1].Text != "the fan is broken" || !previous[2].Truncated ||
+		len(previous[2].Text) > 8<<10 || !strings.HasPrefix(texts[0], previous[2].Text) {
+		t.Errorf("want the last three diagnoses that were replaced, the first 8 KiB of each, got %.200v", previous)
+	}
+}
+
+func TestAResolutionCanBeGivenItsTimeAndNothingElse(t *testing.T) {
+	t.Parallel()
+	namespace, c := newNamespace(t), newClient(t)
+	ticket := object(t, namespace, ticketManifest, nil)
+	must(t, c.Create(t.Context(), ticket))
+	must(t, patchStatus(t.Context(), c, ticket, entering[v1alpha1.Resolved]))
+	must(t, patchStatus(t.Context(), c, ticket, `{"resolution":{"time":"2026-11-24T03:00:00Z"}}`))
+	for _, patch := range []string{`{"resolution":{"time":"2026-11-24T03:00:01Z"}}`, `{"resolution":{"time":null}}`} {
+		wantRefused(t, patchStatus(t.Context(), c, ticket, patch), "a resolution is written once")
+	}
+}
+
 func TestABadStatusOfATicketIsRefused(t *testing.T) {
 	t.Parallel()
 	namespace, c := newNamespace(t), newClient(t)
 	ticket := object(t, namespace, ticketManifest, nil)
 	must(t, c.Create(t.Context(), ticket))
 	for patch, says := range map[string]string{
-		`{"state":"Closed"}`:                `supported values: "Open", "Acknowledged", "Diagnosed", "Resolved"`,
-		`{"severity":"Fatal"}`:              `supported values: "Critical", "Warning", "Info"`,
-		`{"occurrences":-1}`:                "should be greater than or equal to 0",
-		`{"occurrences":2147483648}`:        "should be less than or equal to 2147483647",
-		`{"occurrences":1.5}`:               "must be of type integer",
-		`{"diagnosis":{"text":""}}`:         "should be at least 1 chars long",
-		`{"diagnosis":{"by":"ana"}}`:        "status.diagnosis.text: Required value",
-		`{"resolution":{"reason":"Bored"}}`: `supported values: "Cleared", "Manual", "InvariantDeleted", "Duplicate"`,
+		`{"state":"Closed"}`:                                               `supported values: "Open", "Acknowledged", "Diagnosed", "Resolved"`,
+		`{"severity":"Fatal"}`:                                             `supported values: "Critical", "Warning", "Info"`,
+		`{"occurrences":-1}`:                                               "should be greater than or equal to 0",
+		`{"occurrences":2147483648}`:                                       "should be less than or equal to 2147483647",
+		`{"occurrences":1.5}`:                                              "must be of type integer",
+		`{"diagnosis":{"by":"ana","text":""}}`:                             "should be at least 1 chars long",
+		`{"diagnosis":{"text":"full"}}`:                                    "status.diagnosis.by: Required value",
+		`{"acknowledgement":{"note":"on it"}}`:                             "status.acknowledgement.by: Required value",
+		`{"acknowledgement":{"by":""}}`:                                    "should be at least 1 chars long",
+		`{"acknowledgement":{"by":"ana","takenFrom":"ana"}}`:               "takenFrom names somebody else",
+		`{"state":"Acknowledged"}`:                                         "say who acknowledges the ticket: write acknowledgement.by with the state",
+		`{"state":"Diagnosed"}`:                                            "say what the matter is: write diagnosis.by and diagnosis.text with the state",
+		`{"state":"Resolved"}`:                                             "say who resolves the ticket: write resolution.by with the state",
+		`{"state":"Resolved","resolution":{"note":"done"}}`:                "status.resolution.by: Required value",
+		`{"resolution":{"by":"ana"}}`:                                      "a resolution goes with the state Resolved: write both",
+		`{"diagnosis":{"by":"ana"}}`:                                       "status.diagnosis.text: Required value",
+		`{"resolution":{"reason":"Bored"}}`:                                `supported values: "Cleared", "Manual", "InvariantDeleted", "Duplicate"`,
 		`{"acknowledgement":{"note":"` + strings.Repeat("x", 4097) + `"}}`: "may not be more than 4096",
 		`{"diagnosis":{"text":"` + strings.Repeat("x", 65537) + `"}}`:      "may not be more than 65536",
 		`{"lastSeenTime":"2026-11-24t03:00:00z"}`:                          "should match",
@@ -167,7 +246,7 @@ func TestABadStatusOfATicketIsRefused(t *testing.T) {
 func TestTicketsAreSelectedByTheirSystemStateAndSeverity(t *testing.T) {
 	t.Parallel()
 	namespace, c := newNamespace(t), newClient(t)
-	for name, patch := range map[string]string{"tikv-1": `{"state":"Resolved","severity":"Critical"}`, "tikv-2": `{"severity":"Critical"}`, "etcd-1": `{"severity":"Info"}`} {
+	for name, patch := range map[string]string{"tikv-1": `{"state":"Resolved","resolution":{"by":"ana"},"severity":"Critical"}`, "tikv-2": `{"severity":"Critical"}`, "etcd-1": `{"severity":"Info"}`} {
 		ticket := object(t, namespace, ticketManifest, changes{"metadata.name": name, "spec.system": strings.Split(name, "-")[0]})
 		must(t, c.Create(t.Context(), ticket))
 		must(t, patchStatus(t.Context(), c, ticket, patch))

@@ -4,8 +4,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ConditionHeld on a Ticket is True while somebody holds it.
-const ConditionHeld = "Held"
+// Condition types of a Ticket.
+const (
+	// ConditionHeld is True while somebody holds it.
+	ConditionHeld = "Held"
+	// ConditionFlapping is True while one of its violations keeps coming back.
+	ConditionFlapping = "Flapping"
+)
 
 // TicketState is where a ticket is in its life: Open, Acknowledged, Diagnosed, Resolved, in this order. States
 // may be skipped; none is gone back to.
@@ -97,6 +102,12 @@ type Violation struct {
 	// ends, unless it clears first.
 	// +optional
 	Pending bool `json:"pending,omitempty"`
+	// When it last came back in tickets before this one, oldest first: at most ten times, the last of which opened this
+	// ticket. Left out where it did not come back within its Invariant's flapping.window.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	RecurredTimes []Time `json:"recurredTimes,omitempty"`
 	// What to do about it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
@@ -129,9 +140,15 @@ type SnapshotValue struct {
 
 // TicketStatus is the living state. The monitor counts; people acknowledge, diagnose and resolve.
 // +kubebuilder:validation:XValidation:rule="self.state == oldSelf.state || {'Open': 0, 'Acknowledged': 1, 'Diagnosed': 2, 'Resolved': 3}[self.state] > {'Open': 0, 'Acknowledged': 1, 'Diagnosed': 2, 'Resolved': 3}[oldSelf.state]",message="a ticket's state only goes forward: Open, Acknowledged, Diagnosed, Resolved. If the fault is back, the monitor opens a new ticket by itself"
+// +kubebuilder:validation:XValidation:rule="self.state == oldSelf.state || self.state != 'Acknowledged' || has(self.acknowledgement)",message="say who acknowledges the ticket: write acknowledgement.by with the state"
+// +kubebuilder:validation:XValidation:rule="self.state == oldSelf.state || self.state != 'Diagnosed' || has(self.diagnosis)",message="say what the matter is: write diagnosis.by and diagnosis.text with the state"
+// +kubebuilder:validation:XValidation:rule="self.state == oldSelf.state || self.state != 'Resolved' || has(self.resolution)",message="say who resolves the ticket: write resolution.by with the state"
+// +kubebuilder:validation:XValidation:rule="!has(self.resolution) || has(oldSelf.resolution) || self.state == 'Resolved'",message="a resolution goes with the state Resolved: write both"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.acknowledgement) || has(self.acknowledgement)",message="an acknowledgement stays on its ticket"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.acknowledgement) || !has(oldSelf.acknowledgement.by) || !has(self.acknowledgement) || self.acknowledgement.by == oldSelf.acknowledgement.by || (has(self.acknowledgement.takenFrom) && self.acknowledgement.takenFrom == oldSelf.acknowledgement.by)",message="somebody else has acknowledged the ticket: to take it over, write who has it into acknowledgement.takenFrom"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.diagnosis) || has(self.diagnosis)",message="a diagnosis stays on its ticket: write a better one in its place"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.resolution) || (has(self.resolution) && self.resolution == oldSelf.resolution)",message="a resolution is written once"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.diagnosis) || !has(oldSelf.diagnosis.by) || !has(self.diagnosis) || (self.diagnosis.text == oldSelf.diagnosis.text && self.diagnosis.by == oldSelf.diagnosis.by) || (has(self.diagnosis.previous) && self.diagnosis.previous.size() > 0 && self.diagnosis.previous[0].by == oldSelf.diagnosis.by && oldSelf.diagnosis.text.startsWith(self.diagnosis.previous[0].text))",message="there is a diagnosis already: to replace it, keep it as the first of diagnosis.previous (by, time, and at least the beginning of its text)"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.resolution) || (has(self.resolution) && self.resolution.by == oldSelf.resolution.by && self.resolution.reason == oldSelf.resolution.reason && has(self.resolution.note) == has(oldSelf.resolution.note) && (!has(self.resolution.note) || self.resolution.note == oldSelf.resolution.note) && (!has(oldSelf.resolution.time) || (has(self.resolution.time) && self.resolution.time == oldSelf.resolution.time)))",message="a resolution is written once"
 type TicketStatus struct {
 	// Open, Acknowledged, Diagnosed or Resolved; it only goes forward.
 	// +kubebuilder:default=Open
@@ -168,7 +185,8 @@ type TicketStatus struct {
 	// How it ended.
 	// +optional
 	Resolution *Resolution `json:"resolution,omitempty"`
-	// Held: somebody keeps the ticket open, with the annotation operator/hold.
+	// Held: somebody keeps the ticket open, with the annotation operator/hold. Flapping: one of its violations keeps
+	// coming back.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -209,6 +227,14 @@ type ViolationStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=2147483647
 	Recurrences int32 `json:"recurrences,omitempty"`
+	// When it last came back in this ticket, oldest first: at most ten times.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	RecurredTimes []Time `json:"recurredTimes,omitempty"`
+	// It keeps coming back, as its Invariant's flapping says.
+	// +optional
+	Flapping bool `json:"flapping,omitempty"`
 	// When it was last seen.
 	// +optional
 	LastSeenTime *Time `json:"lastSeenTime,omitempty"`
@@ -226,35 +252,42 @@ type ViolationStatus struct {
 	ClearedReason ResolutionReason `json:"clearedReason,omitempty"`
 }
 
-// Acknowledgement says that somebody is at it.
+// Acknowledgement says that somebody is at it. Writing it acknowledges the ticket, unless its state is further already.
+// +kubebuilder:validation:XValidation:rule="!has(self.takenFrom) || self.takenFrom != self.by",message="takenFrom names somebody else: the one who had acknowledged the ticket before"
 type Acknowledgement struct {
-	// Who.
-	// +optional
+	// Who is at it. The plugin writes the user's name as the API server knows it.
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=320
-	By string `json:"by,omitempty"`
-	// When.
+	By string `json:"by"`
+	// When. Left out, the monitor writes when it saw the acknowledgement.
 	// +optional
 	Time *Time `json:"time,omitempty"`
+	// Who had acknowledged the ticket before, where somebody took it over. Whoever takes it over must name them, so that
+	// two never believe that both have it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	TakenFrom string `json:"takenFrom,omitempty"`
 	// Their words.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Note string `json:"note,omitempty"`
 }
 
-// Diagnosis says what was the matter.
+// Diagnosis says what was the matter. Writing it makes the ticket Diagnosed, unless it is Resolved: a resolved ticket
+// takes a diagnosis and stays resolved.
 type Diagnosis struct {
-	// Who found it out: a person or an agent.
-	// +optional
+	// Who found it out: a person or an agent. The plugin writes the user's name as the API server knows it.
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=320
-	By string `json:"by,omitempty"`
-	// When.
+	By string `json:"by"`
+	// When. Left out, the monitor writes when it saw the diagnosis.
 	// +optional
 	Time *Time `json:"time,omitempty"`
-	// What they found.
+	// What they found. At most 65536 characters.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
 	Text string `json:"text"`
-	// The ones that this one replaced, newest first; each cut at 8 KiB.
+	// The last three that were replaced, newest first: whoever replaces a diagnosis must keep it here.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3
@@ -264,25 +297,28 @@ type Diagnosis struct {
 // PreviousDiagnosis is one that was replaced.
 type PreviousDiagnosis struct {
 	// Who had found it out.
-	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=320
-	By string `json:"by,omitempty"`
+	By string `json:"by"`
 	// When.
 	// +optional
 	Time *Time `json:"time,omitempty"`
-	// What they had found.
-	// +optional
+	// What they had found: the first 8 KiB.
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=8192
-	Text string `json:"text,omitempty"`
+	Text string `json:"text"`
+	// The text was longer and is cut.
+	// +optional
+	Truncated bool `json:"truncated,omitempty"`
 }
 
 // Resolution says how a ticket ended.
 type Resolution struct {
 	// Who resolved it: a person, or monitor.
-	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=320
-	By string `json:"by,omitempty"`
-	// When.
+	By string `json:"by"`
+	// When. Left out, the monitor writes when it saw the resolution. It can be added once, and then stays.
 	// +optional
 	Time *Time `json:"time,omitempty"`
 	// Cleared: all violations cleared. Manual: a person said so. InvariantDeleted: what it was about is no
@@ -311,6 +347,7 @@ type Resolution struct {
 // +kubebuilder:printcolumn:name="Last-Seen",type=date,JSONPath=`.status.lastSeenTime`
 // +kubebuilder:printcolumn:name="Summary",type=string,JSONPath=`.status.summary`
 // +kubebuilder:printcolumn:name="System",type=string,priority=1,JSONPath=`.spec.system`
+// +kubebuilder:printcolumn:name="Flapping",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Flapping")].status`
 // +kubebuilder:printcolumn:name="Acknowledged-By",type=string,priority=1,JSONPath=`.status.acknowledgement.by`
 // +kubebuilder:printcolumn:name="Resolution",type=string,priority=1,JSONPath=`.status.resolution.reason`
 // +kubebuilder:printcolumn:name="Previous",type=string,priority=1,JSONPath=`.spec.previous`
