@@ -70,7 +70,7 @@ func NewTicket(namespace, system string, number int, batchKey, previous string, 
 // FirstStatus is the second write that opens a ticket: all that follows from its spec.
 func FirstStatus(t *v1alpha1.Ticket, c Cycle) v1alpha1.TicketStatus {
 	p := newBook(Cycle{Now: c.Now.UTC().Truncate(time.Second)}, []*v1alpha1.Ticket{t}).tickets[0]
-	return p.status(Cycle{Now: c.Now, Monitor: c.Monitor})
+	return p.status(Cycle{Now: c.Now.UTC().Truncate(time.Second), Monitor: c.Monitor, Invariants: c.Invariants})
 }
 
 // agreedLabels are the labels on which the invariants of all violations agree.

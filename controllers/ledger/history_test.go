@@ -16,7 +16,9 @@ import (
 // world is an API server without a network: the tickets, and what the Invariants' statuses remember. Beside it
 // stands an independent record of what every check said.
 type world struct {
-	t        *rapid.T
+	t *rapid.T
+	// number is that of the newest ticket.
+	number   int
 	now      time.Time
 	policies map[string]Invariant
 	tickets  map[string]*v1alpha1.Ticket
@@ -51,6 +53,7 @@ func newWorld(t *rapid.T) *world {
 			ResolveAfter:      time.Duration(rapid.SampledFrom([]int{0, 0, 30, 90}).Draw(t, "resolveAfter")) * time.Second,
 			UnobservableAfter: time.Duration(rapid.SampledFrom([]int{0, 60, 120}).Draw(t, "unobservableAfter")) * time.Second,
 			OnAbsent:          rapid.SampledFrom([]v1alpha1.OnAbsent{v1alpha1.OnAbsentClear, v1alpha1.OnAbsentKeep}).Draw(t, "onAbsent"),
+			Flapping:          Flapping{Threshold: rapid.IntRange(2, 3).Draw(t, "threshold"), Window: time.Duration(rapid.SampledFrom([]int{90, 180, 600}).Draw(t, "window")) * time.Second},
 		}
 	}
 	return w
@@ -152,8 +155,10 @@ func (w *world) cycle(crashAfter int) {
 func (w *world) write(c Cycle, plan Plan, write func(func()) bool) bool {
 	if len(plan.Open) > 0 {
 		w.checkOpening(c, plan.Open)
+		NoteRecurrences(plan.Open, slices.Collect(maps.Values(w.tickets)), c.Invariants)
 		for _, part := range Split(plan.Open) {
-			ticket := NewTicket("ns", "sys", len(w.tickets)+1, "", "", part, c.Invariants, w.now)
+			w.number++
+			ticket := NewTicket("ns", "sys", w.number, "", "", part, c.Invariants, w.now)
 			if !write(func() { w.tickets[ticket.Name] = ticket }) {
 				return false
 			}
@@ -202,6 +207,7 @@ func (w *world) update(ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) {
 	if status.Occurrences < before.Occurrences {
 		w.t.Fatalf("%s counts backwards, from %d to %d", ticket.Name, before.Occurrences, status.Occurrences)
 	}
+	w.checkFlapping(ticket, status)
 	if before.State != v1alpha1.Resolved && status.State == v1alpha1.Resolved {
 		w.checkResolving(ticket, status)
 	}
@@ -231,6 +237,52 @@ func (w *world) checkResolving(ticket *v1alpha1.Ticket, status v1alpha1.TicketSt
 			w.t.Fatalf("%s was resolved, but %v was last known to be violated: entry %+v, record %v", ticket.Name, key, entry, w.said[key])
 		}
 	}
+}
+
+// checkFlapping: what flaps did come back threshold times within a window, no longer than a window ago.
+func (w *world) checkFlapping(ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) {
+	if !ticket.IsOpen() {
+		return
+	}
+	flapping := false
+	for _, entry := range status.Violations {
+		flapping = flapping || entry.Flapping
+		key := Key{entry.Invariant, entry.StoreID, entry.Reason}
+		if !entry.Flapping || key.Reason != v1alpha1.Violated {
+			continue
+		}
+		policy := w.policies[key.Invariant].Flapping
+		returns := w.returns(key)
+		if !slices.ContainsFunc(returns, func(last time.Time) bool {
+			within := 0
+			for _, t := range returns {
+				if !t.After(last) && last.Sub(t) <= policy.Window {
+					within++
+				}
+			}
+			return within >= policy.Threshold && w.now.Sub(last) < policy.Window
+		}) {
+			w.t.Fatalf("%s says that %v is flapping, which came back at %v: want %+v", ticket.Name, key, returns, policy)
+		}
+	}
+	if c := v1alpha1.FindCondition(status.Conditions, v1alpha1.ConditionFlapping); flapping != (c != nil && c.Status == "True") {
+		w.t.Fatalf("%s: the condition %+v does not say what the entries say", ticket.Name, c)
+	}
+}
+
+// returns are the times at which a key was violated after a check had found it satisfied.
+func (w *world) returns(key Key) []time.Time {
+	var returns []time.Time
+	before := verdict.Unknown
+	for _, s := range w.said[key] {
+		if s.truth == verdict.Violated && before == verdict.Satisfied {
+			returns = append(returns, s.at)
+		}
+		if s.truth != verdict.Unknown {
+			before = s.truth
+		}
+	}
+	return returns
 }
 
 func (w *world) lastKnown(key Key) verdict.Truth {
@@ -338,6 +390,15 @@ func TestNoHistoryBreaksTheRules(t *testing.T) {
 			"unhold": func(t *rapid.T) {
 				w.t = t
 				w.change(w.anyTicket((*v1alpha1.Ticket).Held), func(ticket *v1alpha1.Ticket) { ticket.Annotations = nil })
+			},
+			"delete": func(t *rapid.T) {
+				w.t = t
+				if ticket := w.anyTicket(isOpen); ticket != nil {
+					Restore(w.memory, ticket)
+					delete(w.tickets, ticket.Name)
+				}
+				// A crash before the next cycle would lose what only the deleted ticket had.
+				cycle(-1)
 			},
 			"acknowledge": func(t *rapid.T) {
 				w.t = t

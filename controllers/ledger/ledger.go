@@ -27,6 +27,7 @@ type Invariant struct {
 	ResolveAfter      time.Duration
 	UnobservableAfter time.Duration
 	OnAbsent          v1alpha1.OnAbsent
+	Flapping          Flapping
 	RunbookURL        string
 	Labels            map[string]string
 	// Muted: it opens and joins no ticket; those it has live on.
@@ -50,6 +51,7 @@ func PolicyOf(i *v1alpha1.Invariant, now time.Time) Invariant {
 		ResolveAfter:      i.Spec.ResolveAfter.Or(0),
 		UnobservableAfter: i.Spec.UnobservableAfter.Or(v1alpha1.DefaultUnobservableAfter),
 		OnAbsent:          cmp.Or(i.Spec.OnAbsent, v1alpha1.OnAbsentClear),
+		Flapping:          flappingOf(i.Spec.Flapping),
 		RunbookURL:        i.Spec.RunbookURL,
 		Labels:            labels,
 		Muted:             err == nil && now.Before(until),

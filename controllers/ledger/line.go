@@ -61,6 +61,7 @@ func (l *line) violated(c Cycle) {
 	cameBack := e.SatisfiedSinceTime != nil || (!e.Active && e.ClearedReason == "")
 	if cameBack {
 		e.Recurrences = plus(e.Recurrences, 1)
+		e.RecurredTimes = remember(e.RecurredTimes, c.Now)
 		l.page.recurred = append(l.page.recurred, l.key())
 	}
 	e.Active = true

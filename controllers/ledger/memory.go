@@ -76,6 +76,20 @@ func (m Memory) clone() Memory {
 	return Memory{UnknownSince: m.UnknownSince, Stores: stores}
 }
 
+// Restore puts back into memory what a ticket that somebody deleted knew: since when its violations that had not cleared
+// have been seen. They open a new ticket at the next check that finds them violated, without a second grace period.
+func Restore(memory map[string]Memory, deleted *v1alpha1.Ticket) {
+	for i, e := range entriesOf(deleted) {
+		if !e.Active || e.Pending || e.Reason != v1alpha1.Violated {
+			continue
+		}
+		first := deleted.Spec.Violations[i].FirstSeenTime.Go()
+		m := memory[e.Invariant].clone()
+		m.Stores[e.StoreID] = Timer{FirstSeen: first, Since: first, SatisfiedSince: e.SatisfiedSinceTime.Go(), UnknownSince: e.UnknownSinceTime.Go()}
+		memory[e.Invariant] = m
+	}
+}
+
 // notAfter pulls times of a clock that ran ahead back to now, so that nothing waits for that clock's hour.
 func (m *Memory) notAfter(now time.Time) {
 	pull := func(t time.Time) time.Time {

@@ -2,10 +2,8 @@ package ledger
 
 import (
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -54,7 +52,7 @@ func (p *page) status(c Cycle) v1alpha1.TicketStatus {
 		s.LastSeenTime = v1alpha1.NewTime(c.Now)
 	}
 	p.summarize(&s)
-	setHeld(p.ticket, &s, c.Now)
+	setFlapping(p.ticket.Spec.Violations, &s, c.Invariants, c.Now)
 	if reason, over := p.over(); over && !p.ticket.Held() {
 		s.State = v1alpha1.Resolved
 		// A resolution is written once: what somebody wrote ahead of time stands.
@@ -117,20 +115,6 @@ func (p *page) over() (v1alpha1.ResolutionReason, bool) {
 	default:
 		return v1alpha1.Cleared, true
 	}
-}
-
-// setHeld keeps the condition Held true to the annotation.
-func setHeld(t *v1alpha1.Ticket, s *v1alpha1.TicketStatus, now time.Time) {
-	c := metav1.Condition{Type: v1alpha1.ConditionHeld, LastTransitionTime: metav1.NewTime(now)}
-	switch {
-	case t.Held():
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Annotated", "kept open by the annotation "+v1alpha1.HoldAnnotation
-	case v1alpha1.FindCondition(s.Conditions, v1alpha1.ConditionHeld) != nil:
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, "NotAnnotated", "resolves when all has cleared"
-	default:
-		return
-	}
-	v1alpha1.SetCondition(&s.Conditions, c)
 }
 
 // countersOnly tells whether the status differs in nothing but the counters of violations that all were seen.
