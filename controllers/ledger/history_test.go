@@ -270,7 +270,8 @@ func (w *world) checkFlapping(ticket *v1alpha1.Ticket, status v1alpha1.TicketSta
 	}
 }
 
-// returns are the times at which a key was violated after a check had found it satisfied.
+// returns are the times at which a key was violated after a check had found it satisfied. Where a crash came before
+// that was written down, it may be noted by the next check.
 func (w *world) returns(key Key) []time.Time {
 	var returns []time.Time
 	before := verdict.Unknown
@@ -278,7 +279,7 @@ func (w *world) returns(key Key) []time.Time {
 		if s.truth == verdict.Violated && before == verdict.Satisfied {
 			returns = append(returns, s.at)
 		}
-		if s.truth != verdict.Unknown {
+		if s.truth == verdict.Satisfied || (s.truth == verdict.Violated && !s.lost) {
 			before = s.truth
 		}
 	}
