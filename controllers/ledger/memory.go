@@ -37,7 +37,8 @@ func (t Timer) next(now time.Time, truth verdict.Truth, resolveAfter time.Durati
 		if t.UnknownSince.IsZero() {
 			t.UnknownSince = now
 			if !wholeUnknownSince.IsZero() {
-				t.UnknownSince = wholeUnknownSince
+				// A crash may have lost the good observation between the failure and what is timed here.
+				t.UnknownSince = latest(wholeUnknownSince, t.Since, t.SatisfiedSince)
 			}
 		}
 		return t, true
@@ -59,6 +60,8 @@ func (t Timer) next(now time.Time, truth verdict.Truth, resolveAfter time.Durati
 	}
 	return t, !t.FirstSeen.IsZero() && now.Sub(t.SatisfiedSince) < resolveAfter
 }
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
 // shift moves a set time on.
 func shift(t time.Time, by time.Duration) time.Time {
