@@ -200,7 +200,11 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("stale").Inc()
 		return
 	}
-	recorder.announceOthers(ctx)
+	if err := recorder.noteOpen(ctx); err != nil {
+		log.Error(err, "cycle skipped")
+		cyclesSkipped.WithLabelValues("read").Inc()
+		return
+	}
 	memory, err := recorder.record(ctx)
 	s.memory = memory
 	if err != nil {

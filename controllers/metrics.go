@@ -29,7 +29,7 @@ var (
 	})
 	cyclesSkipped = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "operator_cycles_skipped_total",
-		Help: "Cycles that were not run to their end: busy (too many looks at sources under way), stale (observed too long ago to be written), write (not all was written), panic.",
+		Help: "Cycles that were not run to their end: busy (too many looks at sources under way), stale (observed too long ago to be written), write (not all was written), read (the API server did not say what must be known first), panic.",
 	}, []string{"reason"})
 	ticketsDesc = prometheus.NewDesc("operator_tickets", "Tickets that there are.", []string{"namespace", "system", "state", "severity"}, nil)
 )

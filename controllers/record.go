@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -43,9 +46,10 @@ type recorder struct {
 	// began is when the look at the sources began.
 	began time.Time
 
-	// highest is the highest number of the system's tickets, and batchKey the name of the first that this cycle opened.
-	highest  int
+	// batchKey is the name of the first ticket that this cycle opened.
 	batchKey string
+	// listed are the versions of all tickets of the system, resolved ones included, as the API server last listed them.
+	listed map[string]string
 }
 
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
@@ -77,6 +81,36 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 	}
 }
 
+// noteOpen takes note of the open tickets, and remembers what those knew that somebody has deleted since the last cycle.
+func (r *recorder) noteOpen(ctx context.Context) error {
+	before := r.scope.open
+	open := make(map[string]*v1alpha1.Ticket, len(r.scope.tickets))
+	for _, ticket := range r.scope.tickets {
+		if ticket.IsOpen() {
+			open[ticket.Name] = ticket
+		}
+	}
+	for name, ticket := range before {
+		if open[name] != nil {
+			continue
+		}
+		found := metav1.PartialObjectMetadata{}
+		found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
+		err := r.reconciler.Live.Get(ctx, client.ObjectKeyFromObject(ticket), &found)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("find out whether ticket %s/%s was deleted: %w", ticket.Namespace, name, err)
+		}
+		delete(r.scope.lastWrite, name)
+		delete(r.scope.uncounted, name)
+		if err != nil {
+			ledger.Restore(r.scope.memory, ticket)
+			r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+name, "note", "what is still violated opens a new one")
+		}
+	}
+	r.scope.open = open
+	return nil
+}
+
 // decide decides on tickets, once it is sure which of the invariants that they name exist.
 func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) (ledger.Plan, error) {
 	if err := r.scope.confirmDeleted(ctx, r.reconciler.Live, tickets); err != nil {
@@ -100,8 +134,10 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	if err := reader.List(ctx, &names, client.InNamespace(key.Namespace), client.MatchingFieldsSelector{Selector: ofSystem}); err != nil {
 		return nil, fmt.Errorf("list the numbers of the tickets of system %s: %w", key, err)
 	}
+	r.listed = make(map[string]string, len(names.Items))
 	for _, ticket := range names.Items {
-		r.highest = max(r.highest, v1alpha1.TicketNumber(key.Name, ticket.Name))
+		r.listed[ticket.Name] = ticket.ResourceVersion
+		r.scope.highest = max(r.scope.highest, v1alpha1.TicketNumber(key.Name, ticket.Name))
 	}
 	open := fields.AndSelectors(ofSystem, fields.OneTermNotEqualSelector("status.state", string(v1alpha1.Resolved)))
 	var list v1alpha1.TicketList
@@ -152,10 +188,11 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	r.takeEvidence(ctx, plan.Open)
-	history, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
+	history, err := r.history(ctx)
 	if err != nil {
 		return err
 	}
+	ledger.NoteRecurrences(plan.Open, history, r.cycle.Invariants)
 	for _, part := range ledger.Split(plan.Open) {
 		if err := r.fresh(); err != nil {
 			return err
@@ -164,27 +201,60 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 			// Nothing in it counts yet: its grace periods go on in memory.
 			continue
 		}
-		key, number := r.scope.key, r.highest+1
+		key, number := r.scope.key, r.scope.highest+1
 		previous := ledger.Previous(part, history, number)
 		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
 		err := r.reconciler.Client.Create(ctx, ticket)
 		if apierrors.IsAlreadyExists(err) {
 			// Also where the list does not show it, because it is another system's.
-			r.highest = number
+			r.scope.highest = number
 			return errConflict
+		}
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			// The namespace is being deleted, and all Invariants and tickets with it.
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
 		}
-		r.highest, r.batchKey = number, ticket.Spec.BatchKey
+		r.scope.highest, r.batchKey = number, ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
+		r.scope.open[ticket.Name] = ticket
 		if err := r.patch(ctx, ticket, status); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// history is all tickets of the system as the API server has them: from the cache, but for those that it has not caught up
+// with. A ticket that was resolved a moment ago may be the one that a violation comes back from.
+func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
+	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
+	if err != nil {
+		return nil, err
+	}
+	history := make([]*v1alpha1.Ticket, 0, len(r.listed))
+	missing := maps.Clone(r.listed)
+	for _, ticket := range cached {
+		if missing[ticket.Name] == ticket.ResourceVersion {
+			history = append(history, ticket)
+			delete(missing, ticket.Name)
+		}
+	}
+	for name := range missing {
+		var ticket v1alpha1.Ticket
+		err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("read ticket %s/%s: %w", r.scope.key.Namespace, name, err)
+		}
+		if err == nil {
+			history = append(history, &ticket)
+		}
+	}
+	return history, nil
 }
 
 // takeEvidence takes the snapshots of the worst violations of a batch.
@@ -227,17 +297,24 @@ func (r *recorder) tooSoon(ticket string, violations int) bool {
 	return since >= 0 && since < counterCost*time.Duration(violations)
 }
 
-// patch writes what differs between two statuses, provided that nobody has written to the ticket in between.
+// patch writes a ticket's status, provided that nobody has written to the ticket in between.
 func (r *recorder) patch(ctx context.Context, ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) error {
+	err := patchTicketStatus(ctx, r.reconciler.Client, ticket, status)
+	if isConflict(err) {
+		return errConflict
+	}
+	return err
+}
+
+// patchTicketStatus writes what differs between two statuses. It is a conflict if anybody has written to the ticket since it
+// was read.
+func patchTicketStatus(ctx context.Context, c client.Client, ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) error {
 	// Without the spec, which is the same on both sides and may be large.
 	meta := metav1.ObjectMeta{Namespace: ticket.Namespace, Name: ticket.Name, ResourceVersion: ticket.ResourceVersion}
 	before := &v1alpha1.Ticket{ObjectMeta: meta, Status: ticket.Status}
 	after := &v1alpha1.Ticket{ObjectMeta: meta, Status: status}
-	err := r.reconciler.Client.Status().Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	switch {
-	case isConflict(err):
-		return errConflict
-	case err != nil:
+	err := c.Status().Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
 		return fmt.Errorf("write the status of ticket %s/%s: %w", ticket.Namespace, ticket.Name, err)
 	}
 	return nil

@@ -35,7 +35,7 @@ const (
 // be written now is written by a later cycle.
 func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope, c ledger.Cycle, results map[string]judge.Result) {
 	for name, invariant := range s.invariants {
-		r.complainOfMute(s.checks[name], invariant)
+		r.announceMute(s.checks[name], invariant, c.Now)
 		result, judged := results[name]
 		if !judged && !invariant.Spec.Suspend {
 			continue
@@ -45,7 +45,10 @@ func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope,
 		if !worthWriting(invariant.Status, status) {
 			continue
 		}
-		if err := r.patchStatus(ctx, invariant, status); err != nil && !isConflict(err) {
+		switch err := r.patchStatus(ctx, invariant, status); {
+		case err == nil:
+			r.announceConditions(invariant, status)
+		case !isConflict(err):
 			log.Error(err, "report not written")
 		}
 	}
@@ -136,19 +139,37 @@ func (r *CycleReconciler) patchStatus(ctx context.Context, invariant *v1alpha1.I
 	return nil
 }
 
-// complainOfMute says once of each annotation that it mutes nothing.
-func (r *CycleReconciler) complainOfMute(c *check, invariant *v1alpha1.Invariant) {
-	_, err := invariant.MutedUntil()
-	if err == nil {
-		c.complainedOf = ""
-		return
+// announceMute says once of each annotation that it mutes, or that it mutes nothing, and when it has ended.
+func (r *CycleReconciler) announceMute(c *check, invariant *v1alpha1.Invariant, now time.Time) {
+	value := invariant.Annotations[v1alpha1.MuteUntilAnnotation]
+	until, err := invariant.MutedUntil()
+	muted, changed := err == nil && now.Before(until), value != c.mute
+	switch {
+	case err != nil && changed:
+		r.announcer().event(invariant, muteIgnoredAnnouncement(err))
+	case muted && (changed || !c.muted):
+		r.announcer().event(invariant, mutedAnnouncement(until, invariant.Annotations[v1alpha1.MuteByAnnotation]))
+	case c.muted && !muted:
+		r.announcer().event(invariant, unmutedAnnouncement())
 	}
-	if value := invariant.Annotations[v1alpha1.MuteUntilAnnotation]; value != c.complainedOf {
-		c.complainedOf = value
-		a := muteIgnoredAnnouncement(err)
-		r.Recorder.Eventf(invariant, nil, a.eventType, a.reason, a.action, "%s", a.note)
+	c.mute, c.muted = value, muted
+}
+
+// announceConditions says what has become of an Invariant. That all is well from the first is no news, and a fault that is
+// the reason of both conditions is told once.
+func (r *CycleReconciler) announceConditions(invariant *v1alpha1.Invariant, status v1alpha1.InvariantStatus) {
+	told := ""
+	for _, conditionType := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionSatisfied} {
+		before, after := v1alpha1.FindCondition(invariant.Status.Conditions, conditionType), v1alpha1.FindCondition(status.Conditions, conditionType)
+		if (before == nil && isTrue(after)) || (before != nil && before.Status == after.Status && before.Reason == after.Reason) || after.Message == told {
+			continue
+		}
+		told = after.Message
+		r.announcer().event(invariant, conditionAnnouncement(after))
 	}
 }
+
+func (r *CycleReconciler) announcer() announcer { return announcer{events: r.Recorder, log: r.Log} }
 
 // count counts a check, in the metrics and in the tally.
 func (r *CycleReconciler) count(s *scope, policy ledger.Invariant, j *verdict.Judgement, now time.Time) {

@@ -32,7 +32,9 @@ type system struct {
 	// recorded: a whole cycle was written since this process began. Until then every open ticket is.
 	recorded bool
 	// open are the tickets that were open at the last cycle.
-	open map[string]bool
+	open map[string]*v1alpha1.Ticket
+	// highest is the highest number of a ticket that the system is known to have had: no number is used again.
+	highest int
 }
 
 // check is what is kept of an Invariant.
@@ -43,8 +45,9 @@ type check struct {
 	judgedAt time.Time
 	program  *judge.Program
 	fault    *verdict.Fault
-	// complainedOf is the annotation that an Event has complained of.
-	complainedOf string
+	// mute is the annotation operator/mute-until as it was when it was last looked at, and muted whether it muted then.
+	mute  string
+	muted bool
 }
 
 // scope is one reconcile of a system: what is kept of it, and what the cache says now.
@@ -98,7 +101,7 @@ func (r *CycleReconciler) systemOf(key types.NamespacedName) *system {
 	defer r.mu.Unlock()
 	if r.systems[key] == nil {
 		r.systems[key] = &system{checks: map[string]*check{}, memory: map[string]ledger.Memory{},
-			uncounted: map[string]ledger.Uncounted{}, lastWrite: map[string]time.Time{}}
+			uncounted: map[string]ledger.Uncounted{}, lastWrite: map[string]time.Time{}, open: map[string]*v1alpha1.Ticket{}}
 	}
 	return r.systems[key]
 }
@@ -114,6 +117,9 @@ func (s *scope) recall() {
 			s.memory[name] = ledger.Recall(&invariant.Status)
 		}
 		next := &check{uid: invariant.UID, generation: invariant.Generation}
+		if before != nil {
+			next.mute, next.muted = before.mute, before.muted
+		}
 		program, err := judge.Compile(&invariant.Spec)
 		if err != nil {
 			next.fault = asFault(err)
