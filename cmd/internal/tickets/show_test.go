@@ -187,7 +187,7 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 		b.ticket("tikv-prod-20", in("tikv-prod"))
 		b.ticket("tikv-prod-21", in("tikv-prod"), state(v1alpha1.Resolved))
 		_, others, found := strings.Cut(b.Run("show", "tikv-prod-17").OK().Out, "Also open in this system:\n")
-		if got := (clitest.Result{out: others}).Rows(); !found || got != "NAME tikv-prod-20 tikv-prod-19" || !strings.HasPrefix(others, "  NAME ") {
+		if got := (clitest.Result{Out: others}).Rows(); !found || got != "NAME tikv-prod-20 tikv-prod-19" || !strings.HasPrefix(others, "  NAME ") {
 			t.Errorf("got %v:\n%s", got, others)
 		}
 	})
@@ -227,9 +227,11 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 		t.Status.Acknowledgement = &v1alpha1.Acknowledgement{By: evil + "acker", Note: evil + "ack"}
 		t.Status.Diagnosis = &v1alpha1.Diagnosis{By: evil + "doctor", Text: "line 1\n" + evil + "line 2",
 			Previous: []v1alpha1.PreviousDiagnosis{{By: evil + "nurse", Text: evil + "guess"}}}
-		t.Status.Resolution = &v1alpha1.Resolution{By: evil + "closer", Note: evil + "end"}
 	})
 	b.ticket("sys-2")
+	b.ticket("sys-3", state(v1alpha1.Resolved), func(t *v1alpha1.Ticket) {
+		t.Status.Resolution = &v1alpha1.Resolution{By: evil + "closer", Note: evil + "end"}
+	})
 	const safe = `\x1b[2J\x1b]0;mine\a\u009b31m\u202eevil\b\r`
 	for _, c := range []struct {
 		args []string
@@ -238,8 +240,9 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 		{[]string{"list"}, []string{"hold", "summary"}},
 		{[]string{"list", "-o", "wide"}, []string{"acker"}},
 		{[]string{"show", "sys-1"}, []string{"id", "message", "runbook", "name", `value\nState: Resolved`, "error", "hold", "note", "acker", "ack",
-			"doctor", "line 2", "nurse", "guess", "closer", "end"}},
+			"doctor", "line 2", "nurse", "guess"}},
 		{[]string{"show", "sys-2"}, []string{"summary"}},
+		{[]string{"show", "sys-3"}, []string{"closer", "end"}},
 		{[]string{"resolve", "sys-1", "--dry-run=client"}, []string{"id"}},
 		{[]string{"__complete"}, []string{"summary"}},
 	} {

@@ -66,8 +66,19 @@ func severity(s v1alpha1.Severity) func(*v1alpha1.Ticket) {
 	return func(t *v1alpha1.Ticket) { t.Status.Severity = s }
 }
 
+// state is a ticket in a state, with the record that the API server wants with it.
 func state(s v1alpha1.TicketState) func(*v1alpha1.Ticket) {
-	return func(t *v1alpha1.Ticket) { t.Status.State = s }
+	return func(t *v1alpha1.Ticket) {
+		t.Status.State = s
+		switch s {
+		case v1alpha1.Acknowledged:
+			t.Status.Acknowledgement = &v1alpha1.Acknowledgement{By: "ana"}
+		case v1alpha1.Diagnosed:
+			t.Status.Diagnosis = &v1alpha1.Diagnosis{By: "ana", Text: "a switch"}
+		case v1alpha1.Resolved:
+			t.Status.Resolution = &v1alpha1.Resolution{By: "ana", Reason: v1alpha1.Manual}
+		}
+	}
 }
 
 func labeled(key, value string) func(*v1alpha1.Ticket) {
