@@ -3,33 +3,21 @@
 package tickets
 
 import (
-	"context"
-	"errors"
-	"strings"
-
 	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli"
 )
-
-// programName stands for the name that the program was called by in the texts of this package.
-const programName = "PROGRAM"
-
-// common is what all verbs share.
-type common struct {
-	genericiooptions.IOStreams
-	flags *genericclioptions.ConfigFlags
-}
 
 // NewCommand returns the command tickets, with kubectl's own flags on it and its verbs below it. Its verbs return
 // errors that are whole sentences for whoever typed the command; several come as one
 // k8s.io/apimachinery/pkg/util/errors.Aggregate.
 func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	return newCommand(streams, genericclioptions.NewConfigFlags(true))
+	return newCommand(cli.NewCommon(streams))
 }
 
-func newCommand(streams genericiooptions.IOStreams, flags *genericclioptions.ConfigFlags) *cobra.Command {
-	c := common{IOStreams: streams, flags: flags}
+func newCommand(c cli.Common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tickets",
 		Aliases: []string{"ticket", "tkt"},
@@ -47,38 +35,27 @@ counts how often it sees the fault, and resolves it once all has cleared. A hold
 
   # Keep it open while you look into it
   PROGRAM tickets hold tikv-prod-17 --note "draining the rack"`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newListCommand(c), newShowCommand(c), newResolveCommand(c), newHoldCommand(c), newUnholdCommand(c))
-	// Nothing is discovered, so nothing is cached.
-	flags.CacheDir = nil
-	flags.AddFlags(cmd.PersistentFlags())
-	nameExamples(cmd)
+	c.AddVerbs(cmd, newListCommand(c), newShowCommand(c), newResolveCommand(c), newHoldCommand(c), newUnholdCommand(c))
 	return cmd
 }
 
-// nameExamples puts the name of the program into the examples of cmd and its verbs when they are shown; before
-// that, nobody knows it.
-func nameExamples(cmd *cobra.Command) {
-	help := cmd.HelpFunc()
-	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
-		c.Example = strings.ReplaceAll(c.Example, programName, c.Root().DisplayName())
-		help(c, args)
-	})
+type (
+	targets = cli.Targets[*v1alpha1.Ticket]
+	change  = cli.Change[*v1alpha1.Ticket]
+)
+
+// openTickets selects what is open.
+const openTickets = "status.state!=" + string(v1alpha1.Resolved)
+
+// newTargets are tickets that are named, or open ones with some labels.
+func newTargets() targets {
+	return targets{Kind: cli.Tickets, Fields: openTickets, Which: "open tickets", Compare: compareTickets}
 }
 
-// run connects to the cluster, lets do work there, and then tells of a monitor that seems to be down.
-func (c common) run(cmd *cobra.Command, allNamespaces bool, do func(context.Context, *cluster) error) error {
-	cluster, err := c.connect(cmd, allNamespaces)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	err = do(ctx, cluster)
-	// Where nothing works, nobody needs to hear that the monitor does not either.
-	if !errors.As(err, new(hopelessError)) {
-		cluster.warnOfMonitor(ctx)
-	}
-	return err
+func newChange(c cli.Common) change { return change{Common: c, Targets: newTargets()} }
+
+// completeIDs offers the open tickets of the namespace, worst first.
+func completeIDs(c cli.Common) cobra.CompletionFunc {
+	return newTargets().CompleteNames(c, func(t *v1alpha1.Ticket) string { return t.Status.Summary })
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli"
 )
 
 type holdOptions struct {
@@ -14,8 +15,8 @@ type holdOptions struct {
 	note string
 }
 
-func newHoldCommand(c common) *cobra.Command {
-	o := &holdOptions{change: change{common: c}}
+func newHoldCommand(c cli.Common) *cobra.Command {
+	o := &holdOptions{change: newChange(c)}
 	cmd := &cobra.Command{
 		Use:   "hold ID...",
 		Short: "Keep tickets open until they are unheld",
@@ -29,15 +30,15 @@ A hold is the annotation operator/hold, so that this does the same without this 
 
   # All open ones of a team
   PROGRAM tickets hold -l team=storage`,
-		ValidArgsFunction: c.completeIDs,
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args, o.hold) },
+		ValidArgsFunction: completeIDs(c),
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.hold) },
 	}
-	o.addFlags(cmd)
+	o.AddFlags(cmd)
 	cmd.Flags().StringVar(&o.note, "note", "", "Why. Replaces the note of a hold that is there.")
 	return cmd
 }
 
-func (o *holdOptions) hold(ctx context.Context, c *cluster, t *v1alpha1.Ticket) (string, error) {
+func (o *holdOptions) hold(ctx context.Context, c *cli.Cluster, t *v1alpha1.Ticket) (string, error) {
 	if !t.IsOpen() {
 		return "", fmt.Errorf("hold the ticket %s: it is already resolved, and stays so; if the fault comes back, a new ticket opens", t.Name)
 	}
@@ -51,19 +52,21 @@ func (o *holdOptions) hold(ctx context.Context, c *cluster, t *v1alpha1.Ticket) 
 	if !t.Held() {
 		annotations[v1alpha1.HoldAnnotation] = "true"
 	}
-	after, err := o.patch(ctx, c, t, annotated(annotations))
+	after, err := o.Patch(ctx, c, t, cli.Annotated(annotations))
 	if err != nil {
 		return "", err
 	}
 	if !after.IsOpen() {
 		return "", fmt.Errorf("hold the ticket %s: it was resolved a moment before, and stays so; remove the hold again with %s unhold %s",
-			t.Name, c.program, t.Name)
+			t.Name, c.Command, t.Name)
 	}
 	return "held", nil
 }
 
-func newUnholdCommand(c common) *cobra.Command {
-	o := &change{common: c}
+type unholdOptions struct{ change }
+
+func newUnholdCommand(c cli.Common) *cobra.Command {
+	o := &unholdOptions{newChange(c)}
 	cmd := &cobra.Command{
 		Use:   "unhold ID...",
 		Short: "Let the monitor resolve tickets again",
@@ -74,25 +77,20 @@ This does the same without this program:
   kubectl annotate ticket ID operator/hold-`,
 		Example: `  PROGRAM tickets unhold tikv-prod-17`,
 
-		ValidArgsFunction: c.completeIDs,
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args, o.unhold) },
+		ValidArgsFunction: completeIDs(c),
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.unhold) },
 	}
-	o.addFlags(cmd)
+	o.AddFlags(cmd)
 	return cmd
 }
 
-func (c *change) unhold(ctx context.Context, cluster *cluster, t *v1alpha1.Ticket) (string, error) {
+func (o *unholdOptions) unhold(ctx context.Context, c *cli.Cluster, t *v1alpha1.Ticket) (string, error) {
 	if !t.Held() {
 		return "not held", nil
 	}
 	none := map[string]any{v1alpha1.HoldAnnotation: nil, v1alpha1.HoldNoteAnnotation: nil}
-	if _, err := c.patch(ctx, cluster, t, annotated(none)); err != nil {
+	if _, err := o.Patch(ctx, c, t, cli.Annotated(none)); err != nil {
 		return "", err
 	}
 	return "unheld", nil
-}
-
-// annotated is the patch that sets annotations, and removes those that are nil.
-func annotated(annotations map[string]any) any {
-	return map[string]any{"metadata": map[string]any{"annotations": annotations}}
 }

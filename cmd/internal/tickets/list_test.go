@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/hack/controlplane"
 )
 
@@ -22,22 +23,22 @@ func TestListShowsOpenTicketsWorstThenNewest(t *testing.T) {
 	const want = "d-critical-new z-critical y-warning-new b-warning a-info"
 
 	t.Run("in a table", func(t *testing.T) {
-		if got := b.run("list").ok().rows(); got != "NAME "+want {
+		if got := b.Run("list").OK().Rows(); got != "NAME "+want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 	t.Run("as names", func(t *testing.T) {
-		if got := strings.ReplaceAll(b.run("list", "-o", "name").ok().rows(), "ticket.operator.invariant.dev/", ""); got != want {
+		if got := strings.ReplaceAll(b.Run("list", "-o", "name").OK().Rows(), "ticket.operator.invariant.dev/", ""); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 	t.Run("as JSON, whole and as a List", func(t *testing.T) {
-		r := b.run("list", "--json").ok()
+		r := b.Run("list", "--json").OK()
 		var list struct {
 			APIVersion, Kind string
 			Items            []v1alpha1.Ticket
 		}
-		must(t, json.Unmarshal([]byte(r.out), &list))
+		clitest.Must(t, json.Unmarshal([]byte(r.Out), &list))
 		var names []string
 		for _, item := range list.Items {
 			names = append(names, item.Name)
@@ -48,15 +49,15 @@ func TestListShowsOpenTicketsWorstThenNewest(t *testing.T) {
 		if got := strings.Join(names, " "); list.Kind != "List" || list.APIVersion != "v1" || got != want {
 			t.Errorf("got a %s %s of %q, want a v1 List of %q", list.APIVersion, list.Kind, got, want)
 		}
-		if strings.Contains(r.out, "managedFields") {
+		if strings.Contains(r.Out, "managedFields") {
 			t.Error("it has managed fields, which kubectl leaves out")
 		}
-		b.run("list", "-o", "json").ok().printed(r.out)
+		b.Run("list", "-o", "json").OK().Printed(r.Out)
 	})
-	t.Run("as YAML", func(t *testing.T) { b.run("list", "-o", "yaml").ok().has("kind: List", "name: d-critical-new") })
+	t.Run("as YAML", func(t *testing.T) { b.Run("list", "-o", "yaml").OK().Has("kind: List", "name: d-critical-new") })
 	t.Run("by a template", func(t *testing.T) {
-		b.run("list", "-o", "jsonpath={.items[*].metadata.name}").ok().printed(want)
-		b.run("list", "--template", "{{len .items}}").ok().printed("5")
+		b.Run("list", "-o", "jsonpath={.items[*].metadata.name}").OK().Printed(want)
+		b.Run("list", "--template", "{{len .items}}").OK().Printed("5")
 	})
 	t.Run("in the states that are asked for", func(t *testing.T) {
 		for states, want := range map[string]string{
@@ -67,14 +68,14 @@ func TestListShowsOpenTicketsWorstThenNewest(t *testing.T) {
 			"all":                                  "d-critical-new d-resolved z-critical y-warning-new b-warning a-info",
 			"open,acknowledged,diagnosed,resolved": "d-critical-new d-resolved z-critical y-warning-new b-warning a-info",
 		} {
-			got := b.run("list", "--no-headers", "--state", states).ok().rows()
+			got := b.Run("list", "--no-headers", "--state", states).OK().Rows()
 			// Of two in the same second, neither is the newer.
 			got = strings.ReplaceAll(got, "d-resolved d-critical-new", "d-critical-new d-resolved")
 			if got != want {
 				t.Errorf("--state %s: got %q, want %q", states, got, want)
 			}
 		}
-		b.run("list", "--state", "closed").failed(`--state is "closed": use open, acknowledged, diagnosed, resolved`)
+		b.Run("list", "--state", "closed").Failed(`--state is "closed": use open, acknowledged, diagnosed, resolved`)
 	})
 	t.Run("and of one second, the higher number first", func(t *testing.T) {
 		b := newBench(t)
@@ -82,9 +83,9 @@ func TestListShowsOpenTicketsWorstThenNewest(t *testing.T) {
 		for same := false; !same; {
 			two, three, ten := b.ticket("sys-2"), b.ticket("sys-3"), b.ticket("sys-10")
 			same = two.CreationTimestamp.Equal(&ten.CreationTimestamp)
-			got = b.run("list", "--no-headers").ok().rows()
+			got = b.Run("list", "--no-headers").OK().Rows()
 			for _, ticket := range []*v1alpha1.Ticket{two, three, ten} {
-				must(t, b.api.Delete(t.Context(), ticket))
+				clitest.Must(t, b.API.Delete(t.Context(), ticket))
 			}
 		}
 		if got != "sys-10 sys-3 sys-2" {
@@ -97,7 +98,7 @@ func TestListPrintsTheColumnsThatTheAPIServerDefines(t *testing.T) {
 	b := newBench(t)
 	b.ticket("sys-1", func(t *v1alpha1.Ticket) {
 		t.Status.Occurrences = 1234567
-		t.Status.LastSeenTime = ago(3 * time.Hour)
+		t.Status.LastSeenTime = clitest.Ago(3 * time.Hour)
 		t.Spec.Previous = "sys-0"
 	}, annotations(map[string]string{v1alpha1.HoldAnnotation: "true"}))
 	words := func(line string) string { return strings.Join(strings.Fields(line), " ") }
@@ -110,7 +111,7 @@ func TestListPrintsTheColumnsThatTheAPIServerDefines(t *testing.T) {
 		return strings.Join(lines, "\n")
 	}
 	t.Run("by default", func(t *testing.T) {
-		header, row, _ := strings.Cut(b.run("list").ok().out, "\n")
+		header, row, _ := strings.Cut(b.Run("list").OK().Out, "\n")
 		if got := words(header); got != "NAME STATE SEVERITY HELD COUNT LAST-SEEN SUMMARY AGE" {
 			t.Errorf("the header is %q", got)
 		}
@@ -120,12 +121,12 @@ func TestListPrintsTheColumnsThatTheAPIServerDefines(t *testing.T) {
 	})
 	t.Run("which kubectl get prints too", func(t *testing.T) {
 		for _, flags := range [][]string{nil, {"-o", "wide"}, {"-A", "-l", "no-such-label!=x"}, {"--no-headers"}} {
-			args := append([]string{"get", "tickets", "-n", b.namespace, "--field-selector", "metadata.namespace=" + b.namespace}, flags...)
+			args := append([]string{"get", "tickets", "-n", b.Namespace, "--field-selector", "metadata.namespace=" + b.Namespace}, flags...)
 			want, _, err := controlplane.Kubectl(t.Context(), plane.Kubeconfig, "", args...)
-			must(t, err)
-			got := b.run(append([]string{"list"}, flags...)...).ok().out
+			clitest.Must(t, err)
+			got := b.Run(append([]string{"list"}, flags...)...).OK().Out
 			if strings.Join(flags, " ") == "-A -l no-such-label!=x" {
-				got = onlyNamespace(got, b.namespace)
+				got = onlyNamespace(got, b.Namespace)
 			}
 			if withoutAge(got) != withoutAge(want) {
 				t.Errorf("with %v\n%s\nwant\n%s", flags, got, want)
@@ -135,15 +136,15 @@ func TestListPrintsTheColumnsThatTheAPIServerDefines(t *testing.T) {
 	t.Run("in all namespaces, with the namespace first", func(t *testing.T) {
 		other := newBench(t)
 		other.ticket("sys-2", labeled("only", "here"))
-		out := b.run("list", "--all-namespaces", "-l", "only=here").ok().out
+		out := b.Run("list", "--all-namespaces", "-l", "only=here").OK().Out
 		header, row, _ := strings.Cut(out, "\n")
-		if !strings.HasPrefix(header, "NAMESPACE ") || !strings.HasPrefix(words(row), other.namespace+" sys-2 ") {
+		if !strings.HasPrefix(header, "NAMESPACE ") || !strings.HasPrefix(words(row), other.Namespace+" sys-2 ") {
 			t.Error(out)
 		}
 	})
 	t.Run("an unknown format is an error that names the known", func(t *testing.T) {
-		b.run("list", "-o", "xml").failed(`--output is "xml": use one of wide, json, yaml`)
-		b.run("list", "--json", "-o", "yaml").failed("json output")
+		b.Run("list", "-o", "xml").Failed(`--output is "xml": use one of wide, json, yaml`)
+		b.Run("list", "--json", "-o", "yaml").Failed("json output")
 	})
 }
 
@@ -160,38 +161,38 @@ func onlyNamespace(table, namespace string) string {
 
 func TestListKeepsWhatIsAskedFor(t *testing.T) {
 	b := newBench(t)
-	b.ticket("old-1", func(t *v1alpha1.Ticket) { t.Status.LastSeenTime = ago(73 * time.Hour) })
-	b.ticket("new-1", labeled("team", "storage"), func(t *v1alpha1.Ticket) { t.Status.LastSeenTime = ago(71 * time.Hour) })
+	b.ticket("old-1", func(t *v1alpha1.Ticket) { t.Status.LastSeenTime = clitest.Ago(73 * time.Hour) })
+	b.ticket("new-1", labeled("team", "storage"), func(t *v1alpha1.Ticket) { t.Status.LastSeenTime = clitest.Ago(71 * time.Hour) })
 	b.ticket("unseen-1", severity(v1alpha1.Info), func(t *v1alpha1.Ticket) { t.Status.LastSeenTime = nil })
 	t.Run("last seen since", func(t *testing.T) {
 		for _, format := range [][]string{{"--no-headers"}, {"-o", "name"}} {
-			got := b.run(append([]string{"list", "--since", "72h"}, format...)...).ok().rows()
+			got := b.Run(append([]string{"list", "--since", "72h"}, format...)...).OK().Rows()
 			if strings.ReplaceAll(got, "ticket.operator.invariant.dev/", "") != "new-1 unseen-1" {
 				t.Errorf("%v: got %q", format, got)
 			}
 		}
-		b.run("list", "--since", "-1h").failed("--since is -1h0m0s")
+		b.Run("list", "--since", "-1h").Failed("--since is -1h0m0s")
 	})
 	t.Run("by label", func(t *testing.T) {
-		if got := b.run("list", "--no-headers", "-l", "team=storage").ok().rows(); got != "new-1" {
+		if got := b.Run("list", "--no-headers", "-l", "team=storage").OK().Rows(); got != "new-1" {
 			t.Errorf("got %q", got)
 		}
-		b.run("list", "-l", "team==,,").failed("list the tickets in the namespace " + b.namespace)
+		b.Run("list", "-l", "team==,,").Failed("list the tickets in the namespace " + b.Namespace)
 	})
 }
 
 func TestListSaysWhenNothingIsFound(t *testing.T) {
 	b := newBench(t)
 	b.ticket("sys-1", state(v1alpha1.Resolved))
-	b.run("list").warned("No open tickets in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "-o", "wide").warned("No open tickets in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "-o", "name").warned("No open tickets in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "--state", "open").warned("No tickets found in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "-l", "no=such").warned("No tickets found in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "--since", "1h").warned("No tickets found in " + b.namespace + " namespace.\n").printed("")
-	b.run("list", "-A", "-l", "no=such").warned("No tickets found.\n").printed("")
+	b.Run("list").Warned("No open tickets in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "-o", "wide").Warned("No open tickets in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "-o", "name").Warned("No open tickets in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "--state", "open").Warned("No tickets found in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "-l", "no=such").Warned("No tickets found in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "--since", "1h").Warned("No tickets found in " + b.Namespace + " namespace.\n").Printed("")
+	b.Run("list", "-A", "-l", "no=such").Warned("No tickets found.\n").Printed("")
 	t.Run("to a program, by an empty list", func(t *testing.T) {
-		b.run("list", "--json").ok().has(`"items": []`, `"kind": "List"`)
+		b.Run("list", "--json").OK().Has(`"items": []`, `"kind": "List"`)
 	})
 }
 
@@ -202,8 +203,8 @@ func TestListTakesManyTicketsPageByPage(t *testing.T) {
 	}
 	// Pages of 500 cut down to 2, as if there were a thousand tickets.
 	var asked int
-	b.between = func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
+	b.Between = func(next http.RoundTripper) http.RoundTripper {
+		return clitest.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/tickets") {
 				asked++
 				query := r.URL.Query()
@@ -219,7 +220,7 @@ func TestListTakesManyTicketsPageByPage(t *testing.T) {
 	}
 	for _, format := range [][]string{{"--no-headers"}, {"-o", "name"}} {
 		asked = 0
-		got := b.run(append([]string{"list"}, format...)...).ok().rows()
+		got := b.Run(append([]string{"list"}, format...)...).OK().Rows()
 		if strings.Count(got, "sys-") != 5 || asked != 3 {
 			t.Errorf("%v: got %q in %d requests", format, got, asked)
 		}

@@ -2,7 +2,6 @@ package tickets
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,89 +12,82 @@ import (
 	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli"
+	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/hack/controlplane"
 )
-
-// freeAddress is one where nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { must(t, l.Close()) }()
-	return l.Addr().String()
-}
 
 var verbs = [][]string{{"list"}, {"list", "--json"}, {"show", "sys-1", "sys-2"}, {"hold", "sys-1", "sys-2"}, {"unhold", "sys-1"}, {"resolve", "sys-1"}, {"hold", "-l", "a=b"}}
 
 func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 	t.Run("no cluster", func(t *testing.T) {
 		b := newBench(t)
-		server := "https://" + freeAddress(t)
+		server := "https://" + clitest.FreeAddress(t)
 		for _, verb := range verbs {
-			r := b.run(append(verb, "--server", server)...).printed("").failed(
+			r := b.Run(append(verb, "--server", server)...).Printed("").Failed(
 				"the API server " + server + " does not answer: dial tcp " + strings.TrimPrefix(server, "https://") + ": connect: connection refused; is the cluster running")
-			if !strings.Contains(r.err, "KUBECONFIG") || strings.Count(r.err, "\n") != 1 {
+			if !strings.Contains(r.Err, "KUBECONFIG") || strings.Count(r.Err, "\n") != 1 {
 				t.Errorf("want one line that says where to look: %v", r)
 			}
 		}
 	})
 	t.Run("a server with a certificate that nobody knows", func(t *testing.T) {
 		b := newBench(t)
-		b.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
-		_, _, err := controlplane.Kubectl(t.Context(), b.kubeconfig, "", "config", "set-cluster", "x", "--server="+plane.Config.Host)
-		must(t, err)
-		_, _, err = controlplane.Kubectl(t.Context(), b.kubeconfig, "", "config", "set-context", "x", "--cluster=x")
-		must(t, err)
-		b.run("list", "--context", "x").failed("certificate signed by unknown authority; is the cluster running, and is this the right one?")
+		b.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+		_, _, err := controlplane.Kubectl(t.Context(), b.Kubeconfig, "", "config", "set-cluster", "x", "--server="+plane.Config.Host)
+		clitest.Must(t, err)
+		_, _, err = controlplane.Kubectl(t.Context(), b.Kubeconfig, "", "config", "set-context", "x", "--cluster=x")
+		clitest.Must(t, err)
+		b.Run("list", "--context", "x").Failed("certificate signed by unknown authority; is the cluster running, and is this the right one?")
 	})
 	t.Run("a context that does not exist", func(t *testing.T) {
-		newBench(t).run("list", "--context", "nowhere").failed(`read the kubeconfig: context "nowhere" does not exist`)
+		newBench(t).Run("list", "--context", "nowhere").Failed(`read the kubeconfig: context "nowhere" does not exist`)
 	})
 	t.Run("CRDs not installed", func(t *testing.T) {
 		bare, err := controlplane.Start(t.Context(), controlplane.Options{})
-		must(t, err)
-		defer func() { must(t, bare.Stop()) }()
+		clitest.Must(t, err)
+		defer func() { clitest.Must(t, bare.Stop()) }()
 		b := newBench(t)
-		b.kubeconfig = bare.Kubeconfig
+		b.Kubeconfig = bare.Kubeconfig
 		for _, verb := range verbs {
-			b.run(verb...).printed("").failed("the CRDs are not installed in the cluster " + bare.Config.Host + ": run make install or kubectl apply -k config/crd")
+			b.Run(verb...).Printed("").Failed("the CRDs are not installed in the cluster " + bare.Config.Host + ": run make install or kubectl apply -k config/crd")
 		}
 	})
 	t.Run("no permission", func(t *testing.T) {
 		b := newBench(t)
 		b.ticket("sys-1")
 		_, kubeconfig, err := plane.User("nobody")
-		must(t, err)
-		b.kubeconfig = kubeconfig
-		in := " in the namespace " + b.namespace
-		b.run("list").printed("").failed(`User "nobody" cannot list resource "tickets"`).failed("ask for a role that may list tickets" + in + ", such as the ClusterRole view")
-		b.run("list", "-A").printed("").failed("ask for a role that may list tickets in all namespaces")
-		b.run("show", "sys-1", "sys-2").printed("").failed("ask for a role that may get tickets" + in + ", such as the ClusterRole view")
-		b.run("resolve", "-l", "a=b").printed("").failed("ask for a role that may list tickets" + in)
-		b.run("list", "--as", "ana").printed("").failed(`cannot impersonate`).failed("; leave out --as, or ask for a role that may impersonate others")
+		clitest.Must(t, err)
+		b.Kubeconfig = kubeconfig
+		in := " in the namespace " + b.Namespace
+		b.Run("list").Printed("").Failed(`User "nobody" cannot list resource "tickets"`).Failed("ask for a role that may list tickets" + in + ", such as the ClusterRole view")
+		b.Run("list", "-A").Printed("").Failed("ask for a role that may list tickets in all namespaces")
+		b.Run("show", "sys-1", "sys-2").Printed("").Failed("ask for a role that may get tickets" + in + ", such as the ClusterRole view")
+		b.Run("resolve", "-l", "a=b").Printed("").Failed("ask for a role that may list tickets" + in)
+		b.Run("list", "--as", "ana").Printed("").Failed(`cannot impersonate`).Failed("; leave out --as, or ask for a role that may impersonate others")
 	})
 	t.Run("permission to look only", func(t *testing.T) {
 		b := newBench(t)
 		b.ticket("sys-1", cleared)
 		_, kubeconfig, err := plane.User("viewer")
-		must(t, err)
-		b.grant("viewer", may("tickets", "get", "list"))
-		b.kubeconfig = kubeconfig
-		b.run("show", "sys-1").ok()
-		in := " in the namespace " + b.namespace + ", such as the ClusterRole edit"
-		b.run("hold", "sys-1").printed("").failed("change the ticket sys-1: you may not: ").failed("ask for a role that may patch tickets" + in)
-		b.run("resolve", "sys-1").printed("").failed("ask for a role that may patch tickets/status" + in)
+		clitest.Must(t, err)
+		b.Grant("viewer", clitest.May("tickets", "get", "list"))
+		b.Kubeconfig = kubeconfig
+		b.Run("show", "sys-1").OK()
+		in := " in the namespace " + b.Namespace + ", such as the ClusterRole edit"
+		b.Run("hold", "sys-1").Printed("").Failed("change the ticket sys-1: you may not: ").Failed("ask for a role that may patch tickets" + in)
+		b.Run("resolve", "sys-1").Printed("").Failed("ask for a role that may patch tickets/status" + in)
 	})
 	t.Run("permission for tickets alone is enough", func(t *testing.T) {
 		b := newBench(t)
 		b.ticket("sys-1", cleared)
 		_, kubeconfig, err := plane.User("responder")
-		must(t, err)
-		b.grant("responder", may("tickets", "get", "list", "patch"), may("tickets/status", "patch"))
-		b.kubeconfig = kubeconfig
-		b.run("hold", "sys-1").ok()
-		b.run("unhold", "-l", "a!=b").ok()
-		b.run("resolve", "sys-1").ok()
+		clitest.Must(t, err)
+		b.Grant("responder", clitest.May("tickets", "get", "list", "patch"), clitest.May("tickets/status", "patch"))
+		b.Kubeconfig = kubeconfig
+		b.Run("hold", "sys-1").OK()
+		b.Run("unhold", "-l", "a!=b").OK()
+		b.Run("resolve", "sys-1").OK()
 		if by := b.stored("sys-1").Status.Resolution.By; by != "responder" {
 			t.Errorf("resolved by %s", by)
 		}
@@ -103,15 +95,15 @@ func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 	t.Run("credentials that are none", func(t *testing.T) {
 		b := newBench(t)
 		server, ca := plane.Config.Host, filepath.Join(t.TempDir(), "ca")
-		must(t, os.WriteFile(ca, plane.Config.CAData, 0o600))
-		b.kubeconfig = os.DevNull
-		b.run("list", "--server", server, "--certificate-authority", ca, "--token", "stale").failed("does not know you")
+		clitest.Must(t, os.WriteFile(ca, plane.Config.CAData, 0o600))
+		b.Kubeconfig = os.DevNull
+		b.Run("list", "--server", server, "--certificate-authority", ca, "--token", "stale").Failed("does not know you")
 	})
 	t.Run("words that are no command or flag", func(t *testing.T) {
 		b := newBench(t)
-		b.anywhere("tickets", "lsit").failed(`unknown command "lsit" for "operator tickets"`)
-		b.run("list", "sys-1").failed(`unknown command "sys-1" for "operator tickets list"`)
-		b.run("list", "--sate", "all").failed("unknown flag: --sate\nSee 'operator tickets list --help' for usage")
+		b.Anywhere("tickets", "lsit").Failed(`unknown command "lsit" for "operator tickets"`)
+		b.Run("list", "sys-1").Failed(`unknown command "sys-1" for "operator tickets list"`)
+		b.Run("list", "--sate", "all").Failed("unknown flag: --sate\nSee 'operator tickets list --help' for usage")
 	})
 }
 
@@ -119,15 +111,15 @@ func TestHelpNamesTheProgramThatWasCalled(t *testing.T) {
 	b := newBench(t)
 	for _, verb := range []string{"", "list", "show", "resolve", "hold", "unhold"} {
 		args := append([]string{"tickets"}, strings.Fields(verb)...)
-		r := b.anywhere(append(args, "--help")...).ok().has("\nExamples:\n", "  operator "+strings.Join(args, " "))
-		if strings.Contains(r.out, programName) {
+		r := b.Anywhere(append(args, "--help")...).OK().Has("\nExamples:\n", "  operator "+strings.Join(args, " "))
+		if strings.Contains(r.Out, cli.ProgramName) {
 			t.Errorf("%v", r)
 		}
-		b.anywhere(append([]string{"help"}, args...)...).ok().printed(r.out)
+		b.Anywhere(append([]string{"help"}, args...)...).OK().Printed(r.Out)
 	}
-	b.anywhere("tickets").ok().has("operator tickets list")
+	b.Anywhere("tickets").OK().Has("operator tickets list")
 	for _, alias := range []string{"ticket", "tkt"} {
-		b.anywhere(alias, "list", "--help").ok().has("operator tickets list")
+		b.Anywhere(alias, "list", "--help").OK().Has("operator tickets list")
 	}
 }
 
@@ -137,7 +129,7 @@ func TestShellsCompleteOpenTickets(t *testing.T) {
 	b.ticket("sys-2", cleared)
 	b.ticket("sys-3", state(v1alpha1.Resolved))
 	complete := func(words ...string) string {
-		return b.anywhere(append([]string{"__complete", "tickets", "--kubeconfig", b.kubeconfig, "-n", b.namespace}, words...)...).out
+		return b.Anywhere(append([]string{"__complete", "tickets", "--kubeconfig", b.Kubeconfig, "-n", b.Namespace}, words...)...).Out
 	}
 	for _, verb := range []string{"show", "resolve", "hold", "unhold"} {
 		if got := complete(verb, ""); got != "sys-2\tstore-down(3)\nsys-1\tstore-down(3)\n:36\n" {
@@ -153,8 +145,8 @@ func TestShellsCompleteOpenTickets(t *testing.T) {
 	if got := complete("hold", "--dry-run", ""); !strings.HasPrefix(got, "none\nclient\nserver\n") {
 		t.Errorf("--dry-run: %q", got)
 	}
-	b.kubeconfig = os.DevNull
-	if got := complete("show", "--server", "https://"+freeAddress(t), ""); got != ":36\n" {
+	b.Kubeconfig = os.DevNull
+	if got := complete("show", "--server", "https://"+clitest.FreeAddress(t), ""); got != ":36\n" {
 		t.Errorf("with no cluster: %q", got)
 	}
 }
@@ -179,33 +171,33 @@ func TestKubectlRunsThePlugin(t *testing.T) {
 		return controlplane.Kubectl(t.Context(), plane.Kubeconfig, "", args...)
 	}
 	t.Run("with the same verbs", func(t *testing.T) {
-		out, _, err := kubectl("operator", "tickets", "list", "-n", b.namespace)
-		must(t, err)
-		if out != b.run("list").ok().out && !strings.Contains(out, "\nsys-1 ") {
+		out, _, err := kubectl("operator", "tickets", "list", "-n", b.Namespace)
+		clitest.Must(t, err)
+		if out != b.Run("list").OK().Out && !strings.Contains(out, "\nsys-1 ") {
 			t.Error(out)
 		}
-		out, _, err = kubectl("operator", "tickets", "resolve", "sys-1", "-n", b.namespace)
-		must(t, err)
+		out, _, err = kubectl("operator", "tickets", "resolve", "sys-1", "-n", b.Namespace)
+		clitest.Must(t, err)
 		if out != printed+"sys-1 resolved\n" || b.stored("sys-1").Status.Resolution.By != "admin" {
 			t.Error(out)
 		}
 	})
 	t.Run("which it calls by what was typed", func(t *testing.T) {
 		out, _, err := kubectl("operator", "tickets", "show", "--help")
-		must(t, err)
+		clitest.Must(t, err)
 		if !strings.Contains(out, "  kubectl operator tickets show ID... [flags]\n") || !strings.Contains(out, "  kubectl operator tickets show tikv-prod-17\n") {
 			t.Error(out)
 		}
 	})
 	t.Run("whose errors are kubectl's exit code", func(t *testing.T) {
-		_, errOut, err := kubectl("operator", "tickets", "show", "sys-9", "-n", b.namespace)
+		_, errOut, err := kubectl("operator", "tickets", "show", "sys-9", "-n", b.Namespace)
 		if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(errOut, "kubectl operator tickets list --state all shows") {
 			t.Errorf("%v\n%s", err, errOut)
 		}
 	})
 	t.Run("and whose version it knows", func(t *testing.T) {
 		out, _, err := kubectl("operator", "--version")
-		must(t, err)
+		clitest.Must(t, err)
 		if out != "kubectl operator version v1.2.3\n" {
 			t.Error(out)
 		}
@@ -214,10 +206,10 @@ func TestKubectlRunsThePlugin(t *testing.T) {
 
 func TestCtrlCEndsACommandThatWaits(t *testing.T) {
 	b := newBench(t)
-	b.between = func(http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
+	b.Between = func(http.RoundTripper) http.RoundTripper {
+		return clitest.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			// As the terminal would, once the command waits for an answer.
-			must(t, syscall.Kill(os.Getpid(), syscall.SIGINT))
+			clitest.Must(t, syscall.Kill(os.Getpid(), syscall.SIGINT))
 			select {
 			case <-r.Context().Done():
 				return nil, r.Context().Err()
@@ -226,5 +218,5 @@ func TestCtrlCEndsACommandThatWaits(t *testing.T) {
 			}
 		})
 	}
-	b.run("show", "sys-1", "sys-2").failed("read the ticket sys-1: interrupted")
+	b.Run("show", "sys-1", "sys-2").Failed("read the ticket sys-1: interrupted")
 }

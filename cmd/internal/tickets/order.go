@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -29,6 +28,11 @@ func compareRanks(a, b rank) int {
 	)
 }
 
+// compareTickets puts the worst first, and of equal severity the newest. What could not be read comes last.
+func compareTickets(a, b *v1alpha1.Ticket) int {
+	return compareRanks(rank{a.Status.Severity, a}, rank{b.Status.Severity, b})
+}
+
 func number(name string) int {
 	return v1alpha1.TicketNumber(name[:max(0, strings.LastIndexByte(name, '-'))], name)
 }
@@ -44,28 +48,4 @@ func sortTable(table *metav1.Table) {
 		return r
 	}
 	slices.SortFunc(table.Rows, func(a, b metav1.TableRow) int { return compareRanks(rankOf(a), rankOf(b)) })
-}
-
-// object is a ticket as the API server sent it, with what a newer version may have added, and as we read it.
-type object struct {
-	unstructured.Unstructured
-	ticket *v1alpha1.Ticket
-}
-
-// sortObjects puts the worst first, and of equal severity the newest. What cannot be read comes last, and only as
-// it was sent.
-func sortObjects(sent []unstructured.Unstructured) []object {
-	objects := make([]object, 0, len(sent))
-	for i := range sent {
-		t, err := decode(&sent[i])
-		if err != nil {
-			t = &v1alpha1.Ticket{}
-			t.Namespace, t.Name, t.CreationTimestamp = sent[i].GetNamespace(), sent[i].GetName(), sent[i].GetCreationTimestamp()
-		}
-		objects = append(objects, object{sent[i], t})
-	}
-	slices.SortFunc(objects, func(a, b object) int {
-		return compareRanks(rank{a.ticket.Status.Severity, a.ticket}, rank{b.ticket.Status.Severity, b.ticket})
-	})
-	return objects
 }

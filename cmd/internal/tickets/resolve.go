@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli"
 	"invariant.dev/operator/cmd/internal/terminal"
 )
 
@@ -25,8 +24,8 @@ type resolveOptions struct {
 	by string
 }
 
-func newResolveCommand(c common) *cobra.Command {
-	o := &resolveOptions{change: change{common: c}}
+func newResolveCommand(c cli.Common) *cobra.Command {
+	o := &resolveOptions{change: newChange(c)}
 	cmd := &cobra.Command{
 		Use:   "resolve ID...",
 		Short: "Resolve tickets by hand",
@@ -39,15 +38,15 @@ what is still violated it opens a new ticket.`,
 
   # All open ones of a team: first look which
   PROGRAM tickets resolve -l team=storage --dry-run=server`,
-		ValidArgsFunction: c.completeIDs,
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args, o.resolve) },
+		ValidArgsFunction: completeIDs(c),
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.resolve) },
 	}
-	o.addFlags(cmd)
+	o.AddFlags(cmd)
 	cmd.Flags().StringVar(&o.note, "note", "", "Why. At most 4096 characters.")
 	return cmd
 }
 
-func (o *resolveOptions) resolve(ctx context.Context, c *cluster, t *v1alpha1.Ticket) (string, error) {
+func (o *resolveOptions) resolve(ctx context.Context, c *cli.Cluster, t *v1alpha1.Ticket) (string, error) {
 	if !t.IsOpen() {
 		return alreadyResolved, nil
 	}
@@ -55,7 +54,7 @@ func (o *resolveOptions) resolve(ctx context.Context, c *cluster, t *v1alpha1.Ti
 	if err != nil {
 		return "", err
 	}
-	_, err = o.patch(ctx, c, t, body, "status")
+	_, err = o.Patch(ctx, c, t, body, "status")
 	if apierrors.IsInvalid(err) && isResolved(ctx, c, t.Name) {
 		// Somebody else was faster: a resolution is written once.
 		return alreadyResolved, nil
@@ -64,18 +63,18 @@ func (o *resolveOptions) resolve(ctx context.Context, c *cluster, t *v1alpha1.Ti
 		return "", err
 	}
 	if violated := stillViolated(t); len(violated) > 0 {
-		c.warnings.Print(fmt.Sprintf("%s was still violated by %s: while that lasts, a new ticket will open", t.Name, first(violated, 5)))
+		c.Warn(fmt.Sprintf("%s was still violated by %s: while that lasts, a new ticket will open", t.Name, first(violated, 5)))
 	}
 	return "resolved", nil
 }
 
-func (o *resolveOptions) body(ctx context.Context, c *cluster) (any, error) {
-	if o.dryRun == dryRunClient {
+func (o *resolveOptions) body(ctx context.Context, c *cli.Cluster) (any, error) {
+	if o.DryRun == cli.DryRunClient {
 		return nil, nil
 	}
 	if o.by == "" {
 		var err error
-		if o.by, err = c.user(ctx); err != nil {
+		if o.by, err = c.User(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -90,21 +89,12 @@ func (o *resolveOptions) body(ctx context.Context, c *cluster) (any, error) {
 	}}, nil
 }
 
-// user is who the API server takes the user for.
-func (c *cluster) user(ctx context.Context) (string, error) {
-	review, err := c.reviews.Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil {
-		return "", c.explain(err, "create", "selfsubjectreviews", "ask the API server who you are")
-	}
-	return review.Status.UserInfo.Username, nil
-}
-
-func isResolved(ctx context.Context, c *cluster, name string) bool {
-	object, err := c.get(ctx, name)
+func isResolved(ctx context.Context, c *cli.Cluster, name string) bool {
+	object, err := cli.Tickets.Get(ctx, c, name)
 	if err != nil {
 		return false
 	}
-	t, err := decode(object)
+	t, err := cli.Tickets.Decode(object)
 	return err == nil && !t.IsOpen()
 }
 

@@ -8,20 +8,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli"
 )
 
 type showOptions struct {
-	common
+	cli.Common
 	targets
-	print *genericclioptions.PrintFlags
+	output *cli.Output
 }
 
-func newShowCommand(c common) *cobra.Command {
-	o := &showOptions{common: c, print: genericclioptions.NewPrintFlags("")}
+func newShowCommand(c cli.Common) *cobra.Command {
+	o := &showOptions{Common: c, targets: newTargets(), output: cli.NewOutput()}
 	cmd := &cobra.Command{
 		Use:   "show ID...",
 		Short: "Show all about tickets",
@@ -32,34 +32,32 @@ the diagnosis, how it ended, and what else is open in the same system.`,
 
   # For a program
   PROGRAM tickets show tikv-prod-17 -o json`,
-		ValidArgsFunction: c.completeIDs,
+		ValidArgsFunction: completeIDs(c),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
-	o.print.AddFlags(cmd)
-	o.addFlags(cmd)
-	cmd.Flags().Lookup("output").Usage = outputUsage(o.print) + " Default: a page for a person."
-	completeFlag(cmd, "output", o.print.AllowedFormats()...)
+	o.output.AddFlags(cmd, "Default: a page for a person.")
+	o.AddFlags(cmd)
 	return cmd
 }
 
 func (o *showOptions) run(cmd *cobra.Command, args []string) error {
-	if err := o.complete(cmd, args); err != nil {
+	if err := o.Complete(cmd, args); err != nil {
 		return err
 	}
-	if *o.print.OutputFormat == "" && *o.print.TemplatePrinterFlags.TemplateArgument == "" {
-		return o.common.run(cmd, false, o.printPages)
+	if o.output.ForPeople() {
+		return o.Run(cmd, false, o.printPages)
 	}
-	printer, err := toPrinter(o.print)
+	printer, err := o.output.Printer()
 	if err != nil {
 		return err
 	}
-	return o.common.run(cmd, false, func(ctx context.Context, c *cluster) error { return o.printObjects(ctx, c, printer) })
+	return o.Run(cmd, false, func(ctx context.Context, c *cli.Cluster) error { return o.printObjects(ctx, c, printer) })
 }
 
-func (o *showOptions) printPages(ctx context.Context, c *cluster) error {
+func (o *showOptions) printPages(ctx context.Context, c *cli.Cluster) error {
 	shown := 0
-	return o.each(ctx, c, func(object *unstructured.Unstructured) error {
-		t, err := decode(object)
+	return o.Each(ctx, c, func(object *unstructured.Unstructured) error {
+		t, err := cli.Tickets.Decode(object)
 		if err != nil {
 			return err
 		}
@@ -74,12 +72,12 @@ func (o *showOptions) printPages(ctx context.Context, c *cluster) error {
 }
 
 // printOthers prints what else is open in the system of a ticket.
-func (o *showOptions) printOthers(ctx context.Context, c *cluster, t *v1alpha1.Ticket) error {
+func (o *showOptions) printOthers(ctx context.Context, c *cli.Cluster, t *v1alpha1.Ticket) error {
 	selector := fields.AndSelectors(
 		fields.OneTermEqualSelector("spec.system", t.Spec.System),
 		fields.OneTermNotEqualSelector("metadata.name", t.Name),
 		fields.OneTermNotEqualSelector("status.state", string(v1alpha1.Resolved)))
-	table, err := c.table(ctx, metav1.ListOptions{FieldSelector: selector.String()}, false)
+	table, err := cli.Tickets.Table(ctx, c, metav1.ListOptions{FieldSelector: selector.String()}, false)
 	if err != nil {
 		return err
 	}
@@ -90,17 +88,17 @@ func (o *showOptions) printOthers(ctx context.Context, c *cluster, t *v1alpha1.T
 	if err := describeSection(o.Out, "Also open in this system", ""); err != nil {
 		return err
 	}
-	return printTable(table, printers.PrintOptions{}, &indenter{w: o.Out, indent: "  "})
+	return cli.PrintTable(table, printers.PrintOptions{}, &indenter{w: o.Out, indent: "  "})
 }
 
-func (o *showOptions) printObjects(ctx context.Context, c *cluster, printer printers.ResourcePrinter) error {
-	list := newList()
-	err := o.each(ctx, c, func(object *unstructured.Unstructured) error {
+func (o *showOptions) printObjects(ctx context.Context, c *cli.Cluster, printer printers.ResourcePrinter) error {
+	list := cli.EmptyList()
+	err := o.Each(ctx, c, func(object *unstructured.Unstructured) error {
 		list.Items = append(list.Items, *object)
 		return nil
 	})
 	switch {
-	case len(list.Items) == 1 && len(o.ids) == 1:
+	case len(list.Items) == 1 && len(o.Names) == 1:
 		return printer.PrintObj(&list.Items[0], o.Out)
 	case len(list.Items) > 0 || err == nil:
 		if printErr := printer.PrintObj(list, o.Out); printErr != nil {

@@ -10,11 +10,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/cmd/internal/cli/clitest"
 )
 
 // rich has something in every field.
 func rich(t *v1alpha1.Ticket) {
-	at := func(minutes int) *v1alpha1.Time { return ago(time.Duration(minutes)*time.Minute + time.Second) }
+	at := func(minutes int) *v1alpha1.Time { return clitest.Ago(time.Duration(minutes)*time.Minute + time.Second) }
 	t.Labels = map[string]string{"team": "storage"}
 	t.Annotations = map[string]string{v1alpha1.HoldAnnotation: "ana", v1alpha1.HoldNoteAnnotation: "draining the rack"}
 	t.Spec = v1alpha1.TicketSpec{
@@ -157,10 +158,10 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 	b := newBench(t)
 	b.ticket("tikv-prod-17", rich)
 	t.Run("of a ticket that is open", func(t *testing.T) {
-		got := timeless(b.run("show", "tikv-prod-17").ok().out)
+		got := timeless(b.Run("show", "tikv-prod-17").OK().Out)
 		// A second may pass between the writing and the reading.
 		got = regexp.MustCompile(`(\dm)[2-9]s ago`).ReplaceAllString(got, "${1}1s ago")
-		if want := strings.Replace(richPage, "NAMESPACE", b.namespace, 1); got != want {
+		if want := strings.Replace(richPage, "NAMESPACE", b.Namespace, 1); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	})
@@ -168,13 +169,13 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 		b.ticket("tikv-prod-18", rich, state(v1alpha1.Resolved), func(t *v1alpha1.Ticket) {
 			t.Annotations = nil
 			t.Spec.BatchKey = t.Name
-			t.Status.Resolution = &v1alpha1.Resolution{By: "ana", Time: ago(30 * time.Minute), Reason: v1alpha1.Manual, Note: "moved away"}
+			t.Status.Resolution = &v1alpha1.Resolution{By: "ana", Time: clitest.Ago(30 * time.Minute), Reason: v1alpha1.Manual, Note: "moved away"}
 		})
-		r := b.run("show", "tikv-prod-18").ok()
-		if got := timeless(r.out); !strings.Contains(got, "\nResolution: Manual, by ana at TIME (30m ago)\n  Note:  moved away\n") {
+		r := b.Run("show", "tikv-prod-18").OK()
+		if got := timeless(r.Out); !strings.Contains(got, "\nResolution: Manual, by ana at TIME (30m ago)\n  Note:  moved away\n") {
 			t.Errorf("the resolution is missing: %v", r)
 		}
-		if got := timeless(r.out); !strings.Contains(got, "Held:  no\n") || strings.Contains(got, "Now:  active") || strings.Contains(got, "Continues") ||
+		if got := timeless(r.Out); !strings.Contains(got, "Held:  no\n") || strings.Contains(got, "Now:  active") || strings.Contains(got, "Continues") ||
 			!strings.Contains(got, "Now:  not cleared when the ticket was resolved") {
 			t.Errorf("it does not read as over: %v", r)
 		}
@@ -185,31 +186,31 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 		b.ticket("tikv-prod-19", in("tikv-prod"), severity(v1alpha1.Warning))
 		b.ticket("tikv-prod-20", in("tikv-prod"))
 		b.ticket("tikv-prod-21", in("tikv-prod"), state(v1alpha1.Resolved))
-		_, others, found := strings.Cut(b.run("show", "tikv-prod-17").ok().out, "Also open in this system:\n")
-		if got := (result{out: others}).rows(); !found || got != "NAME tikv-prod-20 tikv-prod-19" || !strings.HasPrefix(others, "  NAME ") {
+		_, others, found := strings.Cut(b.Run("show", "tikv-prod-17").OK().Out, "Also open in this system:\n")
+		if got := (clitest.Result{Out: others}).Rows(); !found || got != "NAME tikv-prod-20 tikv-prod-19" || !strings.HasPrefix(others, "  NAME ") {
 			t.Errorf("got %v:\n%s", got, others)
 		}
 	})
 	t.Run("of several, worst first with a selector", func(t *testing.T) {
-		b.run("show", "other-1", "tikv-prod-20").ok().has("other-1\n", "tikv-prod-20\n")
-		if out := b.run("show", "-l", "team=storage").ok().out; !strings.HasPrefix(out, "Name:              tikv-prod-17\n") || strings.Contains(out, ":              tikv-prod-18\n") {
+		b.Run("show", "other-1", "tikv-prod-20").OK().Has("other-1\n", "tikv-prod-20\n")
+		if out := b.Run("show", "-l", "team=storage").OK().Out; !strings.HasPrefix(out, "Name:              tikv-prod-17\n") || strings.Contains(out, ":              tikv-prod-18\n") {
 			t.Error(out)
 		}
-		b.run("show", "-l", "no=such").warned("No open tickets with these labels in " + b.namespace + " namespace.\n")
+		b.Run("show", "-l", "no=such").Warned("No open tickets with these labels in " + b.Namespace + " namespace.\n")
 	})
 	t.Run("to a program, as it is stored", func(t *testing.T) {
 		var one v1alpha1.Ticket
-		must(t, json.Unmarshal([]byte(b.run("show", "tikv-prod-17", "-o", "json").ok().out), &one))
+		clitest.Must(t, json.Unmarshal([]byte(b.Run("show", "tikv-prod-17", "-o", "json").OK().Out), &one))
 		if one.Kind != "Ticket" || one.Name != "tikv-prod-17" || one.Status.Diagnosis.By != "agent" {
 			t.Errorf("%+v", one)
 		}
-		b.run("show", "tikv-prod-17", "-o", "yaml").ok().has("kind: Ticket\n")
-		b.run("show", "tikv-prod-17", "other-1", "-o", "yaml").ok().has("kind: List\n", "name: tikv-prod-17\n", "name: other-1\n")
-		b.run("show", "tikv-prod-17", "-o", "wide").failed(`--output is "wide": use one of json`)
+		b.Run("show", "tikv-prod-17", "-o", "yaml").OK().Has("kind: Ticket\n")
+		b.Run("show", "tikv-prod-17", "other-1", "-o", "yaml").OK().Has("kind: List\n", "name: tikv-prod-17\n", "name: other-1\n")
+		b.Run("show", "tikv-prod-17", "-o", "wide").Failed(`--output is "wide": use one of json`)
 	})
 	t.Run("and names a ticket that does not exist", func(t *testing.T) {
-		b.run("show", "tikv-prod-99", "other-1").has("other-1\n").failed("read the ticket tikv-prod-99: there is none of this name in the namespace " + b.namespace)
-		b.run("show", "tikv-prod-99", "other-1", "-o", "yaml").has("name: other-1\n").failed("tikv-prod-99")
+		b.Run("show", "tikv-prod-99", "other-1").Has("other-1\n").Failed("read the ticket tikv-prod-99: there is none of this name in the namespace " + b.Namespace)
+		b.Run("show", "tikv-prod-99", "other-1", "-o", "yaml").Has("name: other-1\n").Failed("tikv-prod-99")
 	})
 }
 
@@ -226,9 +227,11 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 		t.Status.Acknowledgement = &v1alpha1.Acknowledgement{By: evil + "acker", Note: evil + "ack"}
 		t.Status.Diagnosis = &v1alpha1.Diagnosis{By: evil + "doctor", Text: "line 1\n" + evil + "line 2",
 			Previous: []v1alpha1.PreviousDiagnosis{{By: evil + "nurse", Text: evil + "guess"}}}
-		t.Status.Resolution = &v1alpha1.Resolution{By: evil + "closer", Note: evil + "end"}
 	})
 	b.ticket("sys-2")
+	b.ticket("sys-3", state(v1alpha1.Resolved), func(t *v1alpha1.Ticket) {
+		t.Status.Resolution = &v1alpha1.Resolution{By: evil + "closer", Note: evil + "end"}
+	})
 	const safe = `\x1b[2J\x1b]0;mine\a\u009b31m\u202eevil\b\r`
 	for _, c := range []struct {
 		args []string
@@ -237,16 +240,17 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 		{[]string{"list"}, []string{"hold", "summary"}},
 		{[]string{"list", "-o", "wide"}, []string{"acker"}},
 		{[]string{"show", "sys-1"}, []string{"id", "message", "runbook", "name", `value\nState: Resolved`, "error", "hold", "note", "acker", "ack",
-			"doctor", "line 2", "nurse", "guess", "closer", "end"}},
+			"doctor", "line 2", "nurse", "guess"}},
 		{[]string{"show", "sys-2"}, []string{"summary"}},
+		{[]string{"show", "sys-3"}, []string{"closer", "end"}},
 		{[]string{"resolve", "sys-1", "--dry-run=client"}, []string{"id"}},
 		{[]string{"__complete"}, []string{"summary"}},
 	} {
-		r := b.run(c.args...)
+		r := b.Run(c.args...)
 		if c.args[0] == "__complete" {
-			r = b.anywhere("__complete", "tickets", "show", "--kubeconfig", b.kubeconfig, "-n", b.namespace, "")
+			r = b.Anywhere("__complete", "tickets", "show", "--kubeconfig", b.Kubeconfig, "-n", b.Namespace, "")
 		}
-		all := r.out + r.err
+		all := r.Out + r.Err
 		for _, want := range c.has {
 			if !strings.Contains(all, safe+want) {
 				t.Errorf("%s is missing, or not as it should be: %v", want, r)

@@ -1,4 +1,4 @@
-package tickets
+package cli
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -21,8 +19,8 @@ const (
 )
 
 // warnOfMonitor warns if an Invariant has not been checked for too long. Whoever may not list Invariants is not told.
-func (c *cluster) warnOfMonitor(ctx context.Context) {
-	objects, err := c.list(ctx, invariantsResource, metav1.ListOptions{})
+func (c *Cluster) warnOfMonitor(ctx context.Context) {
+	objects, err := Invariants.List(ctx, c, metav1.ListOptions{})
 	if err != nil {
 		return
 	}
@@ -30,7 +28,7 @@ func (c *cluster) warnOfMonitor(ctx context.Context) {
 	var worst string
 	var longest time.Duration
 	for i := range objects {
-		invariant, err := decodeInvariant(&objects[i])
+		invariant, err := Invariants.Decode(&objects[i])
 		if err != nil {
 			continue
 		}
@@ -39,13 +37,8 @@ func (c *cluster) warnOfMonitor(ctx context.Context) {
 		}
 	}
 	if longest > 0 {
-		c.warnings.Print("the monitor seems to be down: " + worst)
+		c.Warn("the monitor seems to be down: " + worst)
 	}
-}
-
-func decodeInvariant(object *unstructured.Unstructured) (*v1alpha1.Invariant, error) {
-	invariant := &v1alpha1.Invariant{}
-	return invariant, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, invariant)
 }
 
 // overdue says by how much the check of an Invariant is late, and in words since when. What is suspended or being

@@ -1,4 +1,4 @@
-package tickets
+package cli
 
 import (
 	"context"
@@ -18,7 +18,7 @@ func (e hopelessError) Unwrap() error { return e.error }
 
 // explain says of an error of the API server what was being done, and what there is to do about it. verb and
 // resource are what must be allowed for it.
-func (c *cluster) explain(err error, verb, resource, doing string) error {
+func (c *Cluster) explain(err error, verb, resource, doing string) error {
 	var unreachable *url.Error
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -32,11 +32,21 @@ func (c *cluster) explain(err error, verb, resource, doing string) error {
 		return hopelessError{fmt.Errorf("%s: you may not: %w%s", doing, err, c.advise(err, verb, resource))}
 	case isResourceMissing(err):
 		return hopelessError{fmt.Errorf("%s: the CRDs are not installed in the cluster %s: run make install or kubectl apply -k config/crd", doing, c.host)}
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("%s: there is none of this name %s; %s list --state all shows all there are", doing, c.where(), c.program)
 	default:
 		return fmt.Errorf("%s: %w", doing, err)
 	}
+}
+
+// explain is Cluster.explain for what is done to an object of the kind.
+func (k Kind[T]) explain(c *Cluster, err error, verb, resource, doing string) error {
+	if apierrors.IsNotFound(err) && !isResourceMissing(err) {
+		return fmt.Errorf("%s: there is none of this name %s; %s %s shows all there are", doing, c.where(), c.Command, k.listAll)
+	}
+	return c.explain(err, verb, resource, doing)
+}
+
+func (k Kind[T]) explainList(c *Cluster, err error) error {
+	return c.explain(err, "list", k.plural, "list the "+k.plural+" "+c.where())
 }
 
 // isResourceMissing tells an API server that knows no such resource from one that knows no such object.
@@ -45,7 +55,7 @@ func isResourceMissing(err error) bool {
 }
 
 // advise says which permission is missing.
-func (c *cluster) advise(err error, verb, resource string) string {
+func (c *Cluster) advise(err error, verb, resource string) string {
 	if strings.Contains(err.Error(), "cannot impersonate") {
 		return "; leave out --as, or ask for a role that may impersonate others"
 	}
