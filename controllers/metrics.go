@@ -31,7 +31,8 @@ var (
 		Name: "operator_cycles_skipped_total",
 		Help: "Cycles that were not run to their end: busy (too many looks at sources under way), stale (observed too long ago to be written), write (not all was written), read (the API server did not say what must be known first), panic.",
 	}, []string{"reason"})
-	ticketsDesc = prometheus.NewDesc("operator_tickets", "Tickets that there are.", []string{"namespace", "system", "state", "severity"}, nil)
+	flappingDesc = prometheus.NewDesc("operator_violations_flapping", "Violations of open tickets that keep coming back.", []string{"namespace", "system", "invariant"}, nil)
+	ticketsDesc  = prometheus.NewDesc("operator_tickets", "Tickets that there are.", []string{"namespace", "system", "state", "severity"}, nil)
 )
 
 func init() {
@@ -53,7 +54,10 @@ type TicketCollector struct {
 }
 
 // Describe implements prometheus.Collector.
-func (TicketCollector) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- ticketsDesc }
+func (TicketCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- ticketsDesc
+	descriptions <- flappingDesc
+}
 
 // Collect implements prometheus.Collector.
 func (c TicketCollector) Collect(collected chan<- prometheus.Metric) {
@@ -66,11 +70,20 @@ func (c TicketCollector) Collect(collected chan<- prometheus.Metric) {
 	}
 	type labels struct{ namespace, system, state, severity string }
 	counts := map[labels]int{}
+	flapping := map[[3]string]int{}
 	for i := range tickets.Items {
 		t := &tickets.Items[i]
 		counts[labels{t.Namespace, t.Spec.System, string(t.Status.State), string(t.Status.Severity)}]++
+		for _, v := range t.Status.Violations {
+			if v.Flapping && t.IsOpen() {
+				flapping[[3]string{t.Namespace, t.Spec.System, v.Invariant}]++
+			}
+		}
 	}
 	for l, n := range counts {
 		collected <- prometheus.MustNewConstMetric(ticketsDesc, prometheus.GaugeValue, float64(n), l.namespace, l.system, l.state, l.severity)
+	}
+	for l, n := range flapping {
+		collected <- prometheus.MustNewConstMetric(flappingDesc, prometheus.GaugeValue, float64(n), l[:]...)
 	}
 }

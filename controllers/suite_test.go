@@ -1,12 +1,14 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	testingclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -71,6 +72,8 @@ type bench struct {
 	clock     *testingclock.FakeClock
 	source    *stores
 	monitor   *CycleReconciler
+	tender    *TicketReconciler
+	events    *eventLog
 	// writer, if set, stands between the monitor and the API server.
 	writer func(client.Client) client.Client
 }
@@ -79,7 +82,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	b := &bench{t: t, ctx: ctx, namespace: fmt.Sprintf("bench-%d", namespaces.Add(1)), clock: testingclock.NewFakeClock(start), source: newStores(t)}
+	b := &bench{t: t, ctx: ctx, namespace: fmt.Sprintf("bench-%d", namespaces.Add(1)), clock: testingclock.NewFakeClock(start), source: newStores(t), events: &eventLog{}}
 	must(t, plane.Namespace(ctx, b.namespace))
 	api, err := client.New(plane.Config, client.Options{Scheme: testScheme(t)})
 	must(t, err)
@@ -110,23 +113,36 @@ func (b *bench) restart() {
 		Client:   writer,
 		Live:     b.api,
 		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
-		Recorder: &events.FakeRecorder{},
+		Recorder: b.events,
 		Clock:    b.clock,
 		Interval: DefaultInterval,
 		Workers:  1,
 		Monitor:  fmt.Sprintf("monitor-%d", namespaces.Add(1)),
 	}
 	b.monitor.init()
+	b.tender = &TicketReconciler{Client: writer, Live: b.api, Recorder: b.events, Clock: b.clock, Retention: DefaultTicketRetention}
+	b.tender.init()
 	b.monitor.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 }
 
 const testSystem = "sys"
 
-// cycle steps the clock to the next tick and runs the cycle to its end.
+// cycle steps the clock to the next tick and runs the cycle to its end, and then tends the tickets.
 func (b *bench) cycle() {
 	b.t.Helper()
 	b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, testSystem)))
 	b.reconcile()
+	b.tend()
+}
+
+// tend gives each ticket what it needs between cycles.
+func (b *bench) tend() {
+	b.t.Helper()
+	b.settle()
+	for _, ticket := range b.list() {
+		_, err := b.tender.Reconcile(b.ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&ticket)})
+		must(b.t, err)
+	}
 }
 
 // reconcile runs what is due now to its end.
@@ -217,19 +233,17 @@ func (b *bench) getInvariant(name string) *v1alpha1.Invariant {
 	return &invariant
 }
 
-// tickets are all tickets, oldest first.
-func (b *bench) tickets() []v1alpha1.Ticket {
+func (b *bench) list() []v1alpha1.Ticket {
 	b.t.Helper()
 	var list v1alpha1.TicketList
 	must(b.t, b.api.List(b.ctx, &list, client.InNamespace(b.namespace)))
-	byNumber := make([]v1alpha1.Ticket, len(list.Items))
-	for _, ticket := range list.Items {
-		if n := ticket.Number(); n < 1 || n > len(list.Items) {
-			b.t.Fatalf("ticket %s has the number %d of %d", ticket.Name, n, len(list.Items))
-		}
-		byNumber[ticket.Number()-1] = ticket
-	}
-	return byNumber
+	return list.Items
+}
+
+// tickets are all tickets, oldest first.
+func (b *bench) tickets() []v1alpha1.Ticket {
+	b.t.Helper()
+	return slices.SortedFunc(slices.Values(b.list()), func(a, b v1alpha1.Ticket) int { return cmp.Compare(a.Number(), b.Number()) })
 }
 
 // wantTickets wants these states, oldest first.
@@ -269,6 +283,28 @@ func (b *bench) annotate(ticket, key, value string) {
 func (b *bench) patchStatus(ticket, status string) error {
 	object := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: ticket}}
 	return b.api.Status().Patch(b.ctx, object, client.RawPatch(types.MergePatchType, []byte(`{"status":`+status+`}`)))
+}
+
+// eventLog is the Events that the monitor wrote.
+type eventLog struct {
+	mu     sync.Mutex
+	events []string
+}
+
+// Eventf notes the object's kind and name, the reason and the note.
+func (l *eventLog) Eventf(regarding, _ runtime.Object, _, reason, _, note string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, fmt.Sprintf("%s %s: %s", regarding.(client.Object).GetName(), reason, fmt.Sprintf(note, args...)))
+}
+
+// since empties the log and returns what was in it.
+func (l *eventLog) since() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	events := l.events
+	l.events = nil
+	return events
 }
 
 // stores is an observed system: an HTTP server that lists its stores.

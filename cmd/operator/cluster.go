@@ -27,6 +27,7 @@ var needed = []authorizationv1.ResourceAttributes{
 	{Verb: "list", Resource: "tickets"},
 	{Verb: "watch", Resource: "tickets"},
 	{Verb: "create", Resource: "tickets"},
+	{Verb: "delete", Resource: "tickets"},
 	{Verb: "patch", Resource: "tickets", Subresource: "status"},
 }
 

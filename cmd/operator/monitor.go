@@ -63,6 +63,7 @@ type monitorOptions struct {
 	metricsAddress      string
 	probeAddress        string
 	workers             int
+	ticketRetention     time.Duration
 }
 
 func newMonitorCommand() *cobra.Command {
@@ -91,6 +92,7 @@ Outside a cluster it uses the current context of your kubeconfig; inside, its Se
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "where to serve metrics, over https and for those who may read /metrics, such as :8443; 0: nowhere")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", "0", "where to serve /healthz and /readyz, such as :8081; 0: nowhere")
 	f.IntVar(&o.workers, "workers", controllers.DefaultWorkers, "how many systems are judged and recorded at the same time; reading sources needs none")
+	f.DurationVar(&o.ticketRetention, "ticket-retention", controllers.DefaultTicketRetention, "how long to keep a ticket after it was resolved, at least 1h; 0: for ever. What is held, and a system's newest ticket, stay")
 	return cmd
 }
 
@@ -138,6 +140,9 @@ func (o *monitorOptions) allowed() ([]netip.Prefix, error) {
 	}
 	if o.workers < 1 {
 		return nil, fmt.Errorf("--workers is %d: it must be at least 1", o.workers)
+	}
+	if o.ticketRetention != 0 && o.ticketRetention < time.Hour {
+		return nil, fmt.Errorf("--ticket-retention is %v: it must be at least 1h, or 0 to keep tickets for ever", o.ticketRetention)
 	}
 	var allow []netip.Prefix
 	for _, text := range o.allowAddresses {
@@ -225,6 +230,17 @@ func (o *monitorOptions) setup(mgr manager.Manager, allow []netip.Prefix) error 
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the cycles: %w", err)
+	}
+	tender := &controllers.TicketReconciler{
+		Client:    mgr.GetClient(),
+		Live:      mgr.GetAPIReader(),
+		Recorder:  reconciler.Recorder,
+		Clock:     reconciler.Clock,
+		Retention: o.ticketRetention,
+		Log:       mgr.GetLogger(),
+	}
+	if err := tender.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the tickets: %w", err)
 	}
 	if err := metrics.Registry.Register(controllers.TicketCollector{Reader: mgr.GetClient()}); err != nil {
 		return fmt.Errorf("set up the metrics: %w", err)
