@@ -249,7 +249,7 @@ func TestRule4WhatIsMendedAfterAManualResolveStartsAnew(t *testing.T) {
 	for range 3 {
 		b.cycle()
 	}
-	must(t, b.patchStatus(b.wantTickets(v1alpha1.Open)[0].Name, `{"state":"Resolved"}`))
+	must(t, b.patchStatus(b.wantTickets(v1alpha1.Open)[0].Name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
 	b.source.set("1", "Up")
 	b.cycle()
 	b.source.set("1", "Down")
@@ -305,7 +305,7 @@ func TestRule5APersonsResolveWinsOverAHold(t *testing.T) {
 	b.cycle()
 	name := b.wantTickets(v1alpha1.Open)[0].Name
 	b.annotate(name, v1alpha1.HoldAnnotation, "true")
-	must(t, b.patchStatus(name, `{"state":"Resolved"}`))
+	must(t, b.patchStatus(name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
 	b.wantTickets(v1alpha1.Resolved)
 }
 

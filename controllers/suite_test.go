@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	testingclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -57,6 +58,21 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// monitorConfig is how the monitor reaches the API server: as its ServiceAccount, with exactly the role of config/rbac.
+var monitorConfig = sync.OnceValues(func() (*rest.Config, error) {
+	ctx := context.Background()
+	if err := plane.Namespace(ctx, "operator-system"); err != nil {
+		return nil, err
+	}
+	for _, file := range []string{"service_account.yaml", "role.yaml", "role_binding.yaml"} {
+		if _, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", "apply", "-f", "../config/rbac/"+file); err != nil {
+			return nil, err
+		}
+	}
+	config, _, err := plane.ServiceAccount(ctx, "operator-system", "operator-monitor")
+	return config, err
+})
+
 var namespaces atomic.Int32
 
 // start is when all histories begin.
@@ -67,13 +83,17 @@ type bench struct {
 	t         *testing.T
 	ctx       context.Context
 	namespace string
-	api       client.Client
-	cache     client.Client
-	clock     *testingclock.FakeClock
-	source    *stores
-	monitor   *CycleReconciler
-	tender    *TicketReconciler
-	events    *eventLog
+	// system is the one whose cycles run.
+	system string
+	// api is an administrator's, live and cache are the monitor's.
+	api     client.Client
+	live    client.Client
+	cache   client.Client
+	clock   *testingclock.FakeClock
+	source  *stores
+	monitor *CycleReconciler
+	tender  *TicketReconciler
+	events  *eventLog
 	// writer, if set, stands between the monitor and the API server.
 	writer func(client.Client) client.Client
 }
@@ -82,12 +102,16 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	b := &bench{t: t, ctx: ctx, namespace: fmt.Sprintf("bench-%d", namespaces.Add(1)), clock: testingclock.NewFakeClock(start), source: newStores(t), events: &eventLog{}}
+	b := &bench{t: t, ctx: ctx, namespace: fmt.Sprintf("bench-%d", namespaces.Add(1)), clock: testingclock.NewFakeClock(start), system: testSystem, source: newStores(t), events: &eventLog{}}
 	must(t, plane.Namespace(ctx, b.namespace))
 	api, err := client.New(plane.Config, client.Options{Scheme: testScheme(t)})
 	must(t, err)
 	b.api = api
-	c, err := cluster.New(plane.Config, func(o *cluster.Options) {
+	config, err := monitorConfig()
+	must(t, err)
+	b.live, err = client.New(config, client.Options{Scheme: testScheme(t)})
+	must(t, err)
+	c, err := cluster.New(config, func(o *cluster.Options) {
 		o.Scheme = testScheme(t)
 		o.Logger = logr.Discard()
 		o.Cache = cache.Options{DefaultNamespaces: map[string]cache.Config{b.namespace: {}}}
@@ -111,7 +135,7 @@ func (b *bench) restart() {
 	}
 	b.monitor = &CycleReconciler{
 		Client:   writer,
-		Live:     b.api,
+		Live:     b.live,
 		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		Recorder: b.events,
 		Clock:    b.clock,
@@ -120,7 +144,7 @@ func (b *bench) restart() {
 		Monitor:  fmt.Sprintf("monitor-%d", namespaces.Add(1)),
 	}
 	b.monitor.init()
-	b.tender = &TicketReconciler{Client: writer, Live: b.api, Recorder: b.events, Clock: b.clock, Retention: DefaultTicketRetention}
+	b.tender = &TicketReconciler{Client: writer, Live: b.live, Recorder: b.events, Clock: b.clock, Retention: DefaultTicketRetention}
 	b.tender.init()
 	b.monitor.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 }
@@ -130,7 +154,7 @@ const testSystem = "sys"
 // cycle steps the clock to the next tick and runs the cycle to its end, and then tends the tickets.
 func (b *bench) cycle() {
 	b.t.Helper()
-	b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, testSystem)))
+	b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, b.system)))
 	b.reconcile()
 	b.tend()
 }
@@ -166,7 +190,7 @@ func (b *bench) looking() bool {
 }
 
 func (b *bench) key() types.NamespacedName {
-	return types.NamespacedName{Namespace: b.namespace, Name: testSystem}
+	return types.NamespacedName{Namespace: b.namespace, Name: b.system}
 }
 
 func (b *bench) once(request reconcile.Request) {

@@ -15,23 +15,6 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 )
 
-func TestAResolutionWrittenAheadOfTimeHoldsNothingUp(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.invariant("store-up")
-	b.source.set("1", "Down")
-	b.cycle()
-	b.source.set("2", "Down")
-	b.cycle()
-	must(t, b.patchStatus("sys-1", `{"resolution":{"by":"ana","note":"will be mended tonight"}}`))
-	b.source.set("1", "Up")
-	b.source.set("2", "Up")
-	b.cycle()
-	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved)[0].Status.Resolution.By; got != "ana" {
-		t.Errorf("the resolution is %s's, want ana's", got)
-	}
-}
-
 func TestANameThatIsTakenByAnotherSystemsTicketIsSkipped(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
