@@ -43,6 +43,10 @@ func (p *page) status(c Cycle) v1alpha1.TicketStatus {
 		return s
 	}
 	s.Monitor = c.Monitor
+	if s.LastSeenTime == nil && slices.ContainsFunc(p.lines, func(l *line) bool { return !l.spec.Pending }) {
+		// The cycle that opened the ticket saw it, and maybe wrote no more.
+		s.Occurrences, s.LastSeenTime = 1, v1alpha1.NewTime(p.ticket.Spec.OpenedTime.Go())
+	}
 	if p.uncounted.Cycles > 0 {
 		s.Occurrences = plus(s.Occurrences, p.uncounted.Cycles)
 		s.LastSeenTime = v1alpha1.NewTime(p.uncounted.LastSeen)
@@ -79,10 +83,6 @@ func (p *page) summarize(s *v1alpha1.TicketStatus) {
 		}
 		if first := l.spec.FirstSeenTime.Go(); s.FirstSeenTime == nil || first.Before(s.FirstSeenTime.Go()) {
 			s.FirstSeenTime = v1alpha1.NewTime(first)
-		}
-		if s.LastSeenTime == nil {
-			s.LastSeenTime = v1alpha1.NewTime(p.ticket.Spec.OpenedTime.Go())
-			s.Occurrences = max(s.Occurrences, 1)
 		}
 	}
 	s.Summary = Summary(counting)
