@@ -119,9 +119,15 @@ func (o *output) String() string {
 // startMonitor starts the monitor with a kubeconfig and flags, and ends it with the test.
 func startMonitor(t *testing.T, kubeconfig string, flags ...string) (*controlplane.Program, *output) {
 	t.Helper()
+	return startMonitorNamed(t, t.Name(), kubeconfig, flags...)
+}
+
+// startMonitorNamed is startMonitor where a test starts several.
+func startMonitorNamed(t *testing.T, name, kubeconfig string, flags ...string) (*controlplane.Program, *output) {
+	t.Helper()
 	log := &output{}
 	args := append([]string{"monitor", "--kubeconfig", kubeconfig}, flags...)
-	monitor, err := plane.StartProgram(strings.ReplaceAll(t.Name(), "/", "_"), filepath.Join(bin, "operator"), log, args...)
+	monitor, err := plane.StartProgram(strings.ReplaceAll(name, "/", "_"), filepath.Join(bin, "operator"), log, args...)
 	must(t, err)
 	t.Cleanup(func() {
 		_ = monitor.Kill()

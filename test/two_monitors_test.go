@@ -1,0 +1,178 @@
+package test
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// ticketsIn are the tickets of a namespace.
+func ticketsIn(t *testing.T, namespace string) []v1alpha1.Ticket {
+	t.Helper()
+	var list v1alpha1.TicketList
+	must(t, json.Unmarshal([]byte(kubectl(t, "", "get", "tickets", "-n", namespace, "-o", "json")), &list))
+	return list.Items
+}
+
+// wantOneOpenTicketForEach wants no violation to be held by two open tickets.
+func wantOneOpenTicketForEach(t *testing.T, tickets []v1alpha1.Ticket) {
+	t.Helper()
+	holder := map[string]string{}
+	for _, ticket := range tickets {
+		if !ticket.IsOpen() {
+			continue
+		}
+		for _, v := range ticket.Spec.Violations {
+			key := v.Invariant + "/" + v.StoreID
+			if other := holder[key]; other != "" {
+				t.Fatalf("%s and %s both hold %s", other, ticket.Name, key)
+			}
+			holder[key] = ticket.Name
+		}
+	}
+}
+
+func TestTwoMonitorsWithoutLeaderElectionOpenOneTicketForAViolation(t *testing.T) {
+	const ns = "twins"
+	must(t, plane.Namespace(t.Context(), ns))
+	source := newSwitchable(t)
+	source.set(true)
+	kubectl(t, fmt.Sprintf(storeUp, ns, source.server.URL), "apply", "-f", "-")
+	for _, name := range []string{"one", "other"} {
+		startMonitorNamed(t, name, asMonitor(t), "--namespace", ns, "--allow-address", "127.0.0.0/8")
+	}
+	const rounds = 5
+	for round := 1; round <= rounds; round++ {
+		source.set(false)
+		eventually(t, "a ticket opens", func() bool {
+			ticket := ticketIn(t, ns, v1alpha1.TicketName("sys", round))
+			return ticket != nil && ticket.Status.Occurrences > 2
+		})
+		wantOneOpenTicketForEach(t, ticketsIn(t, ns))
+		source.set(true)
+		eventually(t, "it resolves", func() bool { return !ticketIn(t, ns, v1alpha1.TicketName("sys", round)).IsOpen() })
+	}
+	tickets := ticketsIn(t, ns)
+	for _, ticket := range tickets {
+		seen := ticket.Status.LastSeenTime.Go().Sub(ticket.Status.FirstSeenTime.Go()).Seconds() + 1
+		if got := float64(ticket.Status.Occurrences); got > seen {
+			t.Errorf("%s counts %v cycles of a second in %v seconds", ticket.Name, got, seen)
+		}
+	}
+	if len(tickets) != rounds {
+		t.Errorf("%d rounds made %d tickets", rounds, len(tickets))
+	}
+}
+
+// gate is a proxy to the API server that holds one answer back until it is let go.
+type gate struct {
+	server *httptest.Server
+	held   chan struct{}
+	letGo  chan struct{}
+	once   sync.Once
+	holds  func(*http.Request) bool
+}
+
+func newGate(t *testing.T, holds func(*http.Request) bool) *gate {
+	t.Helper()
+	target, err := url.Parse(plane.Config.Host)
+	must(t, err)
+	transport, err := rest.TransportFor(rest.AnonymousClientConfig(plane.Config))
+	must(t, err)
+	g := &gate{held: make(chan struct{}), letGo: make(chan struct{}), holds: holds}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:     transport,
+		FlushInterval: -1,
+		ModifyResponse: func(response *http.Response) error {
+			if holds(response.Request) {
+				g.once.Do(func() { close(g.held); <-g.letGo })
+			}
+			return nil
+		},
+	}
+	// Without TLS, client-go sends no token.
+	g.server = httptest.NewTLSServer(proxy)
+	t.Cleanup(g.server.Close)
+	return g
+}
+
+// kubeconfig is one that leads through the gate.
+func (g *gate) kubeconfig(t *testing.T, token string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.server.Certificate().Raw})
+	config := clientcmdapi.NewConfig()
+	config.Clusters["gate"] = &clientcmdapi.Cluster{Server: g.server.URL, CertificateAuthorityData: certificate}
+	config.AuthInfos["gate"] = &clientcmdapi.AuthInfo{Token: token}
+	config.Contexts["gate"] = &clientcmdapi.Context{Cluster: "gate", AuthInfo: "gate", Namespace: "operator-system"}
+	config.CurrentContext = "gate"
+	must(t, clientcmd.WriteToFile(*config, path))
+	must(t, os.Chmod(path, 0o600))
+	return path
+}
+
+func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
+	for name, holds := range map[string]func(*http.Request) bool{
+		// It has read that nothing is open, and was about to create the ticket.
+		"after it looked for open tickets": func(r *http.Request) bool {
+			return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/tickets") && strings.Contains(r.URL.RawQuery, "status.state")
+		},
+		// It has created the ticket, and does not know it yet.
+		"after it created the ticket": func(r *http.Request) bool {
+			return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/tickets")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns := "woken-" + strings.Fields(name)[2]
+			must(t, plane.Namespace(t.Context(), ns))
+			source := newSwitchable(t)
+			source.set(true)
+			kubectl(t, fmt.Sprintf(storeUp, ns, source.server.URL), "apply", "-f", "-")
+			config, _, err := plane.ServiceAccount(t.Context(), "operator-system", "operator-monitor")
+			must(t, err)
+			g := newGate(t, holds)
+			flags := []string{"--namespace", ns, "--allow-address", "127.0.0.0/8"}
+			old, _ := startMonitorNamed(t, "old", g.kubeconfig(t, config.BearerToken), flags...)
+			eventually(t, "the old leader checks", func() bool {
+				return kubectl(t, "", "get", "invariant", "-n", ns, "store-up", "-o", "jsonpath={.status.lastCheckTime}") != ""
+			})
+			source.set(false)
+			<-g.held
+			must(t, old.Signal(syscall.SIGSTOP))
+			startMonitorNamed(t, "new", asMonitor(t), flags...)
+			eventually(t, "the new leader counts", func() bool {
+				tickets := ticketsIn(t, ns)
+				return len(tickets) == 1 && tickets[0].Status.Occurrences > 2
+			})
+			before := ticketsIn(t, ns)[0]
+			close(g.letGo)
+			must(t, old.Signal(syscall.SIGCONT))
+			eventually(t, "both count", func() bool { return ticketsIn(t, ns)[0].Status.Occurrences > before.Status.Occurrences+3 })
+			tickets := ticketsIn(t, ns)
+			wantOneOpenTicketForEach(t, tickets)
+			if len(tickets) != 1 {
+				t.Errorf("there are %d tickets for one violation", len(tickets))
+			}
+			if got, want := tickets[0].Spec.Violations, before.Spec.Violations; len(got) != 1 || got[0].FirstSeenTime != want[0].FirstSeenTime {
+				t.Errorf("the ticket is about %+v, want %+v", got, want)
+			}
+		})
+	}
+}
