@@ -82,6 +82,7 @@ generated = find $(GENERATED) -type f | sort
 .PHONY: build
 build: manifests generate ## Build bin/operator and bin/kubectl-operator.
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/operator ./cmd/kubectl-operator
+	@ln -sf kubectl-operator bin/kubectl_complete-operator
 
 .PHONY: run
 run: build ## Run the monitor here, against the cluster of your kubeconfig. ARGS has more flags.
