@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"invariant.dev/operator/cmd/internal/invariants"
 	"invariant.dev/operator/cmd/internal/program"
 	"invariant.dev/operator/cmd/internal/tickets"
 )
@@ -23,5 +24,6 @@ func newRootCommand() *cobra.Command {
 	// A shell completes kubectl, not its plugins.
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(tickets.NewCommand(streams))
+	root.AddCommand(invariants.NewCommand(streams))
 	return root
 }

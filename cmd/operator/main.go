@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"invariant.dev/operator/cmd/internal/invariants"
 	"invariant.dev/operator/cmd/internal/program"
 	"invariant.dev/operator/cmd/internal/tickets"
 )
@@ -21,5 +22,6 @@ func newRootCommand() *cobra.Command {
 	root := program.NewRoot("operator", "Check what must always be true of your systems, and work on what is not", version)
 	root.AddCommand(newMonitorCommand())
 	root.AddCommand(tickets.NewCommand(streams))
+	root.AddCommand(invariants.NewCommand(streams))
 	return root
 }

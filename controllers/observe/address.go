@@ -54,13 +54,14 @@ func (p AddressPolicy) control(_ context.Context, _, address string, _ syscall.R
 	if err != nil {
 		return fmt.Errorf("read the address %q that is dialled: %w", address, err)
 	}
-	if !p.admits(dialled) {
+	if !p.Admits(dialled) {
 		return &addressRefused{dialled}
 	}
 	return nil
 }
 
-func (p AddressPolicy) admits(dialled netip.AddrPort) bool {
+// Admits tells whether the address may be dialled.
+func (p AddressPolicy) Admits(dialled netip.AddrPort) bool {
 	plain := carried(dialled.Addr().WithZone("").Unmap())
 	allowed := slices.ContainsFunc(p.Allow, func(prefix netip.Prefix) bool { return prefix.Contains(plain) })
 	return allowed || !p.refuses(plain, dialled.Port())

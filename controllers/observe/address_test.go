@@ -56,7 +56,7 @@ func TestWhichAddressesMayBeDialled(t *testing.T) {
 		"[64:ff9b::8.8.8.8]:443":      true,
 		"[2002:808:808::1]:443":       true,
 	} {
-		if got := policy.admits(netip.MustParseAddrPort(address)); got != admitted {
+		if got := policy.Admits(netip.MustParseAddrPort(address)); got != admitted {
 			t.Errorf("%s: admitted %v, want %v", address, got, admitted)
 		}
 	}
@@ -76,7 +76,7 @@ func TestAnAdminMayAdmitWhatIsRefused(t *testing.T) {
 		"127.0.0.2:80":          false,
 		"169.254.169.254:80":    false,
 	} {
-		if got := policy.admits(netip.MustParseAddrPort(address)); got != admitted {
+		if got := policy.Admits(netip.MustParseAddrPort(address)); got != admitted {
 			t.Errorf("%s: admitted %v, want %v", address, got, admitted)
 		}
 	}

@@ -20,6 +20,8 @@ type Targets[T Object] struct {
 	Fields string
 	// Which names those objects, such as "open tickets".
 	Which string
+	// Keep, if set, selects besides the labels, or alone.
+	Keep func(T) bool
 	// Compare orders the objects that are selected.
 	Compare func(a, b T) int
 
@@ -42,7 +44,7 @@ func (t *Targets[T]) Complete(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) > 0 && t.Selector != "":
 		return UsageError(cmd, t.Kind.name+"s and --selector cannot be used together")
-	case len(args) == 0 && t.Selector == "":
+	case len(args) == 0 && t.Selector == "" && t.Keep == nil:
 		return UsageError(cmd, fmt.Sprintf("which %s? Give at least one %s, or --selector", t.Kind.plural, t.Kind.name))
 	}
 	for _, arg := range args {
@@ -60,15 +62,16 @@ func (t *Targets[T]) Complete(cmd *cobra.Command, args []string) error {
 // Each calls do for each of the objects as the API server sent them, also where it failed for others, and returns all
 // errors. It ends at one that every further request would meet too.
 func (t *Targets[T]) Each(ctx context.Context, c *Cluster, do func(*unstructured.Unstructured) error) error {
-	if t.Selector != "" {
+	if len(t.Names) == 0 {
 		objects, err := t.Kind.List(ctx, c, metav1.ListOptions{LabelSelector: t.Selector, FieldSelector: t.Fields})
 		if err != nil {
 			return err
 		}
-		if len(objects) == 0 {
-			c.SayNothing("No " + t.Which + " with these labels")
+		items := slices.DeleteFunc(t.Kind.Sort(objects, t.Compare), func(item Item[T]) bool { return t.Keep != nil && !t.Keep(item.Read) })
+		if len(items) == 0 {
+			c.SayNothing("No " + t.Which + t.selectedBy())
 		}
-		return forEach(t.Kind.Sort(objects, t.Compare), func(item Item[T]) error { return do(&item.Unstructured) })
+		return forEach(items, func(item Item[T]) error { return do(&item.Unstructured) })
 	}
 	return forEach(t.Names, func(name string) error {
 		object, err := t.Kind.Get(ctx, c, name)
@@ -77,6 +80,14 @@ func (t *Targets[T]) Each(ctx context.Context, c *Cluster, do func(*unstructured
 		}
 		return do(object)
 	})
+}
+
+// selectedBy says why nothing was selected.
+func (t *Targets[T]) selectedBy() string {
+	if t.Selector != "" {
+		return " with these labels"
+	}
+	return ""
 }
 
 // forEach calls do for each item and returns all errors. It ends at a hopeless one.

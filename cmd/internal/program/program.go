@@ -3,6 +3,7 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -34,7 +35,7 @@ func NewRoot(name, short, version string) *cobra.Command {
 }
 
 // Run runs the program until it is done, or asked to end by SIGINT or SIGTERM, and returns its exit code: 0, or
-// 1 after it wrote what failed to errOut. A second signal ends the process at once.
+// 1 after it wrote what failed to errOut, unless the error has another code: see WithExitCode. A second signal ends the process at once.
 func Run(root *cobra.Command, errOut io.Writer) int {
 	// The libraries underneath log what the errors say again. A command that wants their log sets it.
 	klog.SetLogger(logr.Discard())
@@ -45,11 +46,29 @@ func Run(root *cobra.Command, errOut io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	code := 1
+	if coded := (*exitError)(nil); errors.As(err, &coded) {
+		code, err = coded.code, coded.error
+	}
+	if err == nil {
+		return code
+	}
 	for _, err := range each(err) {
 		_, _ = fmt.Fprintln(errOut, "error:", terminal.Block(err.Error()))
 	}
-	return 1
+	return code
 }
+
+// exitError is an error that says with which code the program ends.
+type exitError struct {
+	error
+	code int
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+// WithExitCode makes the program end with that code, after it wrote err, if that is not nil, to its error output.
+func WithExitCode(code int, err error) error { return &exitError{error: err, code: code} }
 
 // each is the errors that one error gathers.
 func each(err error) []error {
