@@ -1,13 +1,17 @@
 package controllers
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -282,6 +286,28 @@ func TestATicketThatFlappingNeedsOutlivesTheRetention(t *testing.T) {
 	if got := b.wantTickets(v1alpha1.Resolved)[0].Name; got != "sys-2" {
 		t.Errorf("%s is left, want the newest", got)
 	}
+}
+
+func TestTheNewestTicketStaysWhenTheCacheHasANewerOneThatIsGone(t *testing.T) {
+	t.Parallel()
+	b := broken(t)
+	b.source.set("1", "Up")
+	b.cycle()
+	b.source.set("1", "Down")
+	b.cycle()
+	b.today()
+	b.clock.Step(2 * DefaultTicketRetention)
+	b.settle()
+	b.tender.Live = interceptor.NewClient(watching{b.live}, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if key.Name == "sys-2" {
+				return apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("tickets").GroupResource(), key.Name)
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	})
+	b.tend()
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
 }
 
 func TestATicketIsKeptForEverWhereTheRetentionIsNought(t *testing.T) {
