@@ -1,12 +1,17 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
@@ -33,8 +38,9 @@ func (c *Change[T]) AddFlags(cmd *cobra.Command) {
 	CompleteFlag(cmd, "dry-run", DryRunNone, DryRunClient, DryRunServer)
 }
 
-// Run applies a change to each target and prints what became of it: "resolved", "already resolved". apply writes with
-// Patch, which heeds --dry-run.
+// Run applies a change to each target and prints what became of it: "resolved", "already resolved". apply decides by the
+// object what to do, and writes with Patch, which heeds --dry-run. Where another write came in between, it is read and
+// decided anew.
 func (c *Change[T]) Run(cmd *cobra.Command, args []string, apply func(context.Context, *Cluster, T) (string, error)) error {
 	if err := c.Complete(cmd, args); err != nil {
 		return err
@@ -46,11 +52,7 @@ func (c *Change[T]) Run(cmd *cobra.Command, args []string, apply func(context.Co
 	}
 	return c.Common.Run(cmd, false, func(ctx context.Context, cluster *Cluster) error {
 		return c.Each(ctx, cluster, func(sent *unstructured.Unstructured) error {
-			object, err := c.Kind.Decode(sent)
-			if err != nil {
-				return err
-			}
-			became, err := apply(ctx, cluster, object)
+			became, err := c.decide(ctx, cluster, sent, apply)
 			if err != nil {
 				return err
 			}
@@ -58,6 +60,37 @@ func (c *Change[T]) Run(cmd *cobra.Command, args []string, apply func(context.Co
 		})
 	})
 }
+
+// writeBackoff is how often a write is tried while others write to the same object: the monitor does so once a cycle, and
+// many people may at once. All waits together are some ten seconds.
+var writeBackoff = wait.Backoff{Steps: 25, Duration: 20 * time.Millisecond, Factor: 1.2, Jitter: 0.5}
+
+// decide calls apply with the object as it was sent, and then as it is, until no other write comes in between.
+func (c *Change[T]) decide(ctx context.Context, cluster *Cluster, sent *unstructured.Unstructured,
+	apply func(context.Context, *Cluster, T) (string, error)) (became string, err error) {
+	err = wait.ExponentialBackoffWithContext(ctx, writeBackoff, func(ctx context.Context) (bool, error) {
+		object, decodeErr := c.Kind.Decode(sent)
+		if decodeErr != nil {
+			return false, decodeErr
+		}
+		became, err = apply(ctx, cluster, object)
+		if !apierrors.IsConflict(err) {
+			return true, err
+		}
+		fresh, readErr := c.Kind.Get(ctx, cluster, sent.GetName())
+		if readErr != nil {
+			return false, readErr
+		}
+		sent = fresh
+		return false, nil
+	})
+	if wait.Interrupted(err) {
+		return "", cluster.explain(cmp.Or(ctx.Err(), errBusy), "patch", c.Kind.plural, "change the "+c.Kind.singular+" "+sent.GetName())
+	}
+	return became, err
+}
+
+var errBusy = errors.New("others keep writing to it; try again")
 
 // suffix says of an operation that it was not really done.
 func (c *Change[T]) suffix() string {
@@ -86,4 +119,12 @@ func (c *Change[T]) Patch(ctx context.Context, cluster *Cluster, object T, chang
 // Annotated is the change that sets annotations, and removes those that are nil.
 func Annotated(annotations map[string]any) any {
 	return map[string]any{"metadata": map[string]any{"annotations": annotations}}
+}
+
+// StatusOf is the change of a status, on condition that nobody has written to the object since it was read.
+func StatusOf(object Object, status map[string]any) any {
+	return map[string]any{
+		"metadata": map[string]any{"resourceVersion": object.GetResourceVersion()},
+		"status":   status,
+	}
 }

@@ -20,6 +20,8 @@ type Targets[T Object] struct {
 	Fields string
 	// Which names those objects, such as "open tickets".
 	Which string
+	// Offered tells which of them are offered to complete a name. Nil: all.
+	Offered func(T) bool
 	// Compare orders the objects that are selected.
 	Compare func(a, b T) int
 
