@@ -35,6 +35,7 @@ type Cluster struct {
 	dynamic   dynamic.Interface
 	tables    rest.Interface
 	reviews   authenticationv1client.SelfSubjectReviewInterface
+	user      string
 	errOut    io.Writer
 	warnings  *printers.WarningPrinter
 }
@@ -94,11 +95,15 @@ func (c *Cluster) where() string {
 // Warn prints a warning on stderr, as kubectl does.
 func (c *Cluster) Warn(message string) { c.warnings.Print(message) }
 
-// User is who the API server takes the user for.
+// User is who the API server takes the user for. It is asked once.
 func (c *Cluster) User(ctx context.Context) (string, error) {
+	if c.user != "" {
+		return c.user, nil
+	}
 	review, err := c.reviews.Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return "", c.explain(err, "create", "selfsubjectreviews", "ask the API server who you are")
 	}
-	return review.Status.UserInfo.Username, nil
+	c.user = review.Status.UserInfo.Username
+	return c.user, nil
 }

@@ -14,8 +14,8 @@ import (
 // completionTimeout is how long somebody waits who presses the tabulator key.
 const completionTimeout = 3 * time.Second
 
-// CompleteNames offers the names of the objects of the namespace that Fields selects, in the order of Compare, that
-// are not yet on the command line. about says in a few words what an object is about.
+// CompleteNames offers the names of the objects of the namespace that Fields and Offered select, in the order of Compare,
+// that are not yet on the command line. about says in a few words what an object is about.
 func (t Targets[T]) CompleteNames(c Common, about func(T) string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
@@ -31,7 +31,7 @@ func (t Targets[T]) CompleteNames(c Common, about func(T) string) cobra.Completi
 		}
 		var names []cobra.Completion
 		for _, item := range t.Kind.Sort(objects, t.Compare) {
-			if name := item.GetName(); !slices.Contains(args, name) {
+			if name := item.GetName(); !slices.Contains(args, name) && (t.Offered == nil || t.Offered(item.Read)) {
 				names = append(names, cobra.CompletionWithDesc(name, terminal.Line(about(item.Read))))
 			}
 		}

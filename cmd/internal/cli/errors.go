@@ -59,9 +59,23 @@ func (c *Cluster) advise(err error, verb, resource string) string {
 	if strings.Contains(err.Error(), "cannot impersonate") {
 		return "; leave out --as, or ask for a role that may impersonate others"
 	}
-	roles := map[string]string{"get": "view", "list": "view", "patch": "edit"}
-	if roles[verb] == "" {
-		return fmt.Sprintf("; ask for a role that may %s %s", verb, resource)
+	if suggestion := role(verb, resource); suggestion != "" {
+		return fmt.Sprintf("; ask for a role that may %s %s %s, such as the ClusterRole %s", verb, resource, c.where(), suggestion)
 	}
-	return fmt.Sprintf("; ask for a role that may %s %s %s, such as the ClusterRole %s", verb, resource, c.where(), roles[verb])
+	return fmt.Sprintf("; ask for a role that may %s %s", verb, resource)
+}
+
+// role is the ClusterRole of config/rbac that is made for whoever does this; empty if there is none.
+func role(verb, resource string) string {
+	resource, _, _ = strings.Cut(resource, "/")
+	roles := map[string]struct{ read, write string }{
+		Tickets.plural:    {"operator-ticket-viewer", "operator-ticket-responder"},
+		Invariants.plural: {"operator-invariant-viewer", "operator-invariant-editor"},
+	}[resource]
+	switch verb {
+	case "get", "list", "watch":
+		return roles.read
+	default:
+		return roles.write
+	}
 }

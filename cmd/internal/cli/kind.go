@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/util/retry"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -105,19 +104,15 @@ func (k Kind[T]) Get(ctx context.Context, c *Cluster, name string) (*unstructure
 }
 
 // Patch merges a change into an object, or into its subresource, and returns the object as it is then. dryRun is that
-// of metav1.PatchOptions: with metav1.DryRunAll nothing is stored.
+// of metav1.PatchOptions: with metav1.DryRunAll nothing is stored. It may be a conflict also where the change names no
+// resource version: the API server gives up where others write all the time.
 func (k Kind[T]) Patch(ctx context.Context, c *Cluster, object T, change any, dryRun []string, subresource ...string) (T, error) {
 	body, err := json.Marshal(change)
 	if err != nil {
 		return k.empty(), fmt.Errorf("encode the change of the %s %s: %w", k.singular, object.GetName(), err)
 	}
 	options := metav1.PatchOptions{FieldManager: FieldManager, DryRun: dryRun}
-	var sent *unstructured.Unstructured
-	// The API server gives up where others write all the time.
-	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		sent, err = k.in(c, object.GetNamespace()).Patch(ctx, object.GetName(), types.MergePatchType, body, options, subresource...)
-		return err
-	})
+	sent, err := k.in(c, object.GetNamespace()).Patch(ctx, object.GetName(), types.MergePatchType, body, options, subresource...)
 	if err != nil {
 		written := strings.Join(append([]string{k.plural}, subresource...), "/")
 		return k.empty(), k.explain(c, err, "patch", written, "change the "+k.singular+" "+object.GetName())

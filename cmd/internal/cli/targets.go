@@ -22,6 +22,8 @@ type Targets[T Object] struct {
 	Which string
 	// Keep, if set, selects besides the labels, or alone.
 	Keep func(T) bool
+	// Offered tells which of them are offered to complete a name. Nil: all.
+	Offered func(T) bool
 	// Compare orders the objects that are selected.
 	Compare func(a, b T) int
 

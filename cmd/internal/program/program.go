@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/go-logr/logr"
@@ -34,11 +35,13 @@ func NewRoot(name, short, version string) *cobra.Command {
 	return root
 }
 
+// quiet discards the log of the libraries underneath, once: the errors say it again. A command that wants it sets it.
+var quiet = sync.OnceFunc(func() { klog.SetLogger(logr.Discard()) })
+
 // Run runs the program until it is done, or asked to end by SIGINT or SIGTERM, and returns its exit code: 0, or
 // 1 after it wrote what failed to errOut, unless the error has another code: see WithExitCode. A second signal ends the process at once.
 func Run(root *cobra.Command, errOut io.Writer) int {
-	// The libraries underneath log what the errors say again. A command that wants their log sets it.
-	klog.SetLogger(logr.Discard())
+	quiet()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)

@@ -45,7 +45,8 @@ func TestResolveEndsATicketByHand(t *testing.T) {
 	t.Run("and warns of a new one where it is still violated", func(t *testing.T) {
 		b.ticket("sys-3")
 		b.Run("resolve", "sys-3").
-			Warned("Warning: sys-3 was still violated by store-down(3): while that lasts, a new ticket will open\n").
+			Warned("Warning: sys-3 was still violated by store-down(3): while that lasts, a new ticket will open; " +
+				"operator tickets ack on that one, or operator invariants mute for planned work, leaves it be\n").
 			Printed(printed + "sys-3 resolved\n")
 		b.ticket("sys-4", func(t *v1alpha1.Ticket) { t.Status.Violations[0].SatisfiedSinceTime = clitest.Ago(time.Second) })
 		b.Run("resolve", "sys-4").OK()
@@ -63,13 +64,14 @@ func TestResolveEndsATicketByHand(t *testing.T) {
 	})
 }
 
-// meanwhile runs do just before the first PATCH.
-func meanwhile(do func()) func(http.RoundTripper) http.RoundTripper {
-	var once sync.Once
+// meanwhile runs do just before the first PATCH, and always before each.
+func meanwhile(do func()) func(http.RoundTripper) http.RoundTripper { return always(sync.OnceFunc(do)) }
+
+func always(do func()) func(http.RoundTripper) http.RoundTripper {
 	return func(next http.RoundTripper) http.RoundTripper {
 		return clitest.RoundTripper(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodPatch {
-				once.Do(do)
+				do()
 			}
 			return next.RoundTrip(r)
 		})
@@ -108,7 +110,8 @@ func TestAPersonsWriteAgainstAnothersAtTheSameMoment(t *testing.T) {
 	t.Run("the monitor resolves while somebody places a hold: they are told", func(t *testing.T) {
 		b.ticket("sys-3", cleared)
 		b.Between = meanwhile(func() { resolveAs("sys-3", v1alpha1.Resolution{By: "monitor", Reason: v1alpha1.Cleared}) })
-		b.Run("hold", "sys-3").Printed("").Failed("hold the ticket sys-3: it was resolved a moment before")
+		b.Run("hold", "sys-3").Warned("Warning: sys-3 is resolved, and stays so: the hold only keeps it from being removed; " +
+			"if the fault comes back, a new ticket opens\n").Printed(printed + "sys-3 held\n")
 	})
 	t.Run("the ticket is deleted while somebody resolves it: they are told", func(t *testing.T) {
 		ticket := b.ticket("sys-4", cleared)
@@ -159,26 +162,29 @@ func TestHoldKeepsATicketOpenUntilUnhold(t *testing.T) {
 	t.Run("what is not held is no error to unhold", func(t *testing.T) {
 		unchanged(t, "unhold", "sys-1").Printed(printed + "sys-1 not held\n")
 	})
-	t.Run("hold with a note", func(t *testing.T) {
-		b.Run("hold", "sys-1", "--note", "draining").OK().Printed(printed + "sys-1 held\n")
+	t.Run("hold with a note, and who holds it", func(t *testing.T) {
+		b.Run("hold", "sys-1", "--note", "draining", "--as", "ana", "--as-group", "system:masters").OK().Printed(printed + "sys-1 held\n")
 		want(t, true, "draining")
-		if value := b.stored("sys-1").Annotations[v1alpha1.HoldAnnotation]; value != "true" {
-			t.Errorf("the annotation is %q", value)
+		if a := b.stored("sys-1").Annotations; a[v1alpha1.HoldAnnotation] != "true" || a[v1alpha1.HoldByAnnotation] != "ana" {
+			t.Errorf("the annotations are %v", a)
 		}
 	})
 	t.Run("hold again is no error and keeps the note", func(t *testing.T) {
 		unchanged(t, "hold", "sys-1").Printed(printed + "sys-1 already held\n")
 		unchanged(t, "hold", "sys-1", "--note", "draining").Printed(printed + "sys-1 already held\n")
 	})
-	t.Run("another note replaces it", func(t *testing.T) {
+	t.Run("another note replaces it, by whoever writes it", func(t *testing.T) {
 		b.Run("hold", "sys-1", "--note", "collecting profiles").OK().Printed(printed + "sys-1 held\n")
 		want(t, true, "collecting profiles")
+		if by := b.stored("sys-1").Annotations[v1alpha1.HoldByAnnotation]; by != "admin" {
+			t.Errorf("held by %s", by)
+		}
 	})
-	t.Run("unhold removes both", func(t *testing.T) {
+	t.Run("unhold removes all of it", func(t *testing.T) {
 		b.Run("unhold", "sys-1").OK().Printed(printed + "sys-1 unheld\n")
 		want(t, false, "")
-		if _, found := b.stored("sys-1").Annotations[v1alpha1.HoldAnnotation]; found {
-			t.Error("the annotation is still there")
+		if a := b.stored("sys-1").Annotations; len(a) != 1 {
+			t.Errorf("something is still there: %v", a)
 		}
 	})
 	t.Run("an annotation that says false is no hold, and its old note goes", func(t *testing.T) {
@@ -189,11 +195,16 @@ func TestHoldKeepsATicketOpenUntilUnhold(t *testing.T) {
 		b.Run("hold", "sys-1").OK().Printed(printed + "sys-1 held\n")
 		want(t, true, "")
 	})
-	t.Run("a resolved ticket cannot be held, but freed", func(t *testing.T) {
+	t.Run("a resolved ticket stays so, and can be held and freed", func(t *testing.T) {
 		b.ticket("sys-2", state(v1alpha1.Resolved))
-		b.Run("hold", "sys-2").Printed("").Failed("hold the ticket sys-2: it is already resolved")
-		if b.stored("sys-2").Held() {
-			t.Error("it is held")
+		const warning = "Warning: sys-2 is resolved, and stays so: the hold only keeps it from being removed"
+		for _, became := range []string{"held", "already held"} {
+			if r := b.Run("hold", "sys-2").Printed(printed + "sys-2 " + became + "\n"); r.Code != 0 || !strings.HasPrefix(r.Err, warning) {
+				t.Errorf("%v", r)
+			}
+		}
+		if got := b.stored("sys-2"); !got.Held() || got.IsOpen() {
+			t.Errorf("%s, %v", got.Status.State, got.Annotations)
 		}
 		b.ticket("sys-3", state(v1alpha1.Resolved), annotations(map[string]string{v1alpha1.HoldAnnotation: "true"}))
 		b.Run("unhold", "sys-3").OK().Printed(printed + "sys-3 unheld\n")
@@ -221,7 +232,7 @@ func TestVerbsTakeSeveralTickets(t *testing.T) {
 		b.Run("resolve", "pod/sys-3").Failed(`"pod/sys-3" is not the ID of a ticket`)
 		b.Run("resolve", "").Failed(`"" is not the ID of a ticket`)
 	})
-	for _, verb := range []string{"show", "resolve", "hold", "unhold"} {
+	for _, verb := range []string{"show", "ack", "resolve", "hold", "unhold"} {
 		t.Run("neither an ID nor a label is an error: "+verb, func(t *testing.T) {
 			b.Run(verb).Printed("").Failed("which tickets? Give at least one ID, or --selector\nSee 'operator tickets " + verb + " --help' for usage")
 			b.Run(verb, "sys-3", "-l", "team=web").Printed("").Failed("IDs and --selector cannot be used together")
@@ -231,14 +242,17 @@ func TestVerbsTakeSeveralTickets(t *testing.T) {
 
 func TestDryRunChangesNothing(t *testing.T) {
 	for verb, change := range map[string]func(*v1alpha1.Ticket){
-		"resolve": cleared,
-		"hold":    cleared,
-		"unhold":  annotations(map[string]string{v1alpha1.HoldAnnotation: "true"}),
+		"ack":                      cleared,
+		"diagnose --text=a-switch": cleared,
+		"resolve":                  cleared,
+		"hold":                     cleared,
+		"unhold":                   annotations(map[string]string{v1alpha1.HoldAnnotation: "true"}),
 	} {
 		t.Run(verb, func(t *testing.T) {
 			b := newBench(t)
 			before := b.ticket("sys-1", change)
-			done := map[string]string{"resolve": "resolved", "hold": "held", "unhold": "unheld"}[verb]
+			args := strings.Fields(verb)
+			done := map[string]string{"ack": "acknowledged", "diagnose": "diagnosed", "resolve": "resolved", "hold": "held", "unhold": "unheld"}[args[0]]
 			patches := 0
 			b.Between = func(next http.RoundTripper) http.RoundTripper {
 				return clitest.RoundTripper(func(r *http.Request) (*http.Response, error) {
@@ -248,19 +262,19 @@ func TestDryRunChangesNothing(t *testing.T) {
 					return next.RoundTrip(r)
 				})
 			}
-			b.Run(verb, "sys-1", "--dry-run=client").OK().Printed(printed + "sys-1 " + done + " (dry run)\n")
+			b.Run(append(args, "sys-1", "--dry-run=client")...).OK().Printed(printed + "sys-1 " + done + " (dry run)\n")
 			if patches != 0 {
 				t.Error("--dry-run=client sent a change")
 			}
-			b.Run(verb, "sys-1", "--dry-run=server").OK().Printed(printed + "sys-1 " + done + " (server dry run)\n")
+			b.Run(append(args, "sys-1", "--dry-run=server")...).OK().Printed(printed + "sys-1 " + done + " (server dry run)\n")
 			if patches != 1 {
 				t.Error("--dry-run=server sent no change to be checked")
 			}
 			if after := b.stored("sys-1"); after.ResourceVersion != before.ResourceVersion {
 				t.Errorf("it was written: %+v", after)
 			}
-			b.Run(verb, "sys-1", "--dry-run=none").OK().Printed(printed + "sys-1 " + done + "\n")
-			b.Run(verb, "sys-1", "--dry-run=maybe").Failed(`--dry-run is "maybe": it must be none, client or server`)
+			b.Run(append(args, "sys-1", "--dry-run=none")...).OK().Printed(printed + "sys-1 " + done + "\n")
+			b.Run(append(args, "sys-1", "--dry-run=maybe")...).Failed(`--dry-run is "maybe": it must be none, client or server`)
 		})
 	}
 	t.Run("and the server refuses what it would refuse", func(t *testing.T) {

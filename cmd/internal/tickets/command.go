@@ -21,11 +21,14 @@ func newCommand(c cli.Common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tickets",
 		Aliases: []string{"ticket", "tkt"},
-		Short:   "List, show, hold and resolve tickets",
-		Long: `List, show, hold and resolve tickets.
+		Short:   "Work on tickets: list, show, acknowledge, diagnose, hold and resolve them",
+		Long: `Work on tickets.
 
 A ticket is what broke in one system at one moment, with the evidence of that moment. The monitor opens it,
-counts how often it sees the fault, and resolves it once all has cleared. A hold keeps it open.`,
+counts how often it sees the fault, and resolves it once all has cleared. A hold keeps it open.
+
+People and agents acknowledge it (this is mine), and diagnose it (this was the matter). Its state goes forward only:
+Open, Acknowledged, Diagnosed, Resolved. Where a fault comes back, a new ticket opens that names the one before it.`,
 		Example: `  # What is broken in this namespace, and everywhere
   PROGRAM tickets list
   PROGRAM tickets list -A
@@ -33,10 +36,14 @@ counts how often it sees the fault, and resolves it once all has cleared. A hold
   # All about one ticket
   PROGRAM tickets show tikv-prod-17
 
-  # Keep it open while you look into it
-  PROGRAM tickets hold tikv-prod-17 --note "draining the rack"`,
+  # It is yours; keep it open while you look into it; say what it was
+  PROGRAM tickets ack tikv-prod-17
+  PROGRAM tickets hold tikv-prod-17 --note "draining the rack"
+  PROGRAM tickets diagnose tikv-prod-17 --text "The rack lost power."
+  PROGRAM tickets unhold tikv-prod-17`,
 	}
-	c.AddVerbs(cmd, newListCommand(c), newShowCommand(c), newResolveCommand(c), newHoldCommand(c), newUnholdCommand(c))
+	c.AddVerbs(cmd, newListCommand(c), newShowCommand(c), newAckCommand(c), newDiagnoseCommand(c),
+		newHoldCommand(c), newUnholdCommand(c), newResolveCommand(c))
 	return cmd
 }
 
@@ -54,8 +61,3 @@ func newTargets() targets {
 }
 
 func newChange(c cli.Common) change { return change{Common: c, Targets: newTargets()} }
-
-// completeIDs offers the open tickets of the namespace, worst first.
-func completeIDs(c cli.Common) cobra.CompletionFunc {
-	return newTargets().CompleteNames(c, func(t *v1alpha1.Ticket) string { return t.Status.Summary })
-}

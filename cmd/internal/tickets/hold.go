@@ -2,7 +2,6 @@ package tickets
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -21,16 +20,23 @@ func newHoldCommand(c cli.Common) *cobra.Command {
 		Use:   "hold ID...",
 		Short: "Keep tickets open until they are unheld",
 		Long: `Keep tickets open: while a hold stands, the monitor does not resolve the ticket, even when all has cleared.
+Only a person can, with resolve.
 
-A hold is the annotation operator/hold, so that this does the same without this program:
+A resolved ticket stays resolved. There, a hold keeps the ticket from being removed when its time is up.
+
+A hold is the annotation operator/hold. This command also writes why (operator/hold-note) and who
+(operator/hold-by); this does the same without them:
 
   kubectl annotate ticket ID operator/hold=true`,
 		Example: `  # While you investigate
   PROGRAM tickets hold tikv-prod-17 --note "collecting profiles"
 
+  # A resolved one that is to stay for the post-mortem
+  PROGRAM tickets hold tikv-prod-12 --note "post-mortem on Monday"
+
   # All open ones of a team
   PROGRAM tickets hold -l team=storage`,
-		ValidArgsFunction: completeIDs(c),
+		ValidArgsFunction: completeIDs(c, toHold),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.hold) },
 	}
 	o.AddFlags(cmd)
@@ -39,16 +45,15 @@ A hold is the annotation operator/hold, so that this does the same without this 
 }
 
 func (o *holdOptions) hold(ctx context.Context, c *cli.Cluster, t *v1alpha1.Ticket) (string, error) {
-	if !t.IsOpen() {
-		return "", fmt.Errorf("hold the ticket %s: it is already resolved, and stays so; if the fault comes back, a new ticket opens", t.Name)
-	}
 	if t.Held() && (o.note == "" || o.note == t.Annotations[v1alpha1.HoldNoteAnnotation]) {
+		warnIfResolved(c, t)
 		return "already held", nil
 	}
-	annotations := map[string]any{v1alpha1.HoldNoteAnnotation: nil}
-	if o.note != "" {
-		annotations[v1alpha1.HoldNoteAnnotation] = o.note
+	by, err := c.User(ctx)
+	if err != nil {
+		return "", err
 	}
+	annotations := map[string]any{v1alpha1.HoldNoteAnnotation: orNull(o.note), v1alpha1.HoldByAnnotation: by}
 	if !t.Held() {
 		annotations[v1alpha1.HoldAnnotation] = "true"
 	}
@@ -56,11 +61,15 @@ func (o *holdOptions) hold(ctx context.Context, c *cli.Cluster, t *v1alpha1.Tick
 	if err != nil {
 		return "", err
 	}
-	if !after.IsOpen() {
-		return "", fmt.Errorf("hold the ticket %s: it was resolved a moment before, and stays so; remove the hold again with %s unhold %s",
-			t.Name, c.Command, t.Name)
-	}
+	warnIfResolved(c, after)
 	return "held", nil
+}
+
+// warnIfResolved says what a hold does not do to a ticket.
+func warnIfResolved(c *cli.Cluster, t *v1alpha1.Ticket) {
+	if !t.IsOpen() {
+		c.Warn(t.Name + " is resolved, and stays so: the hold only keeps it from being removed; if the fault comes back, a new ticket opens")
+	}
 }
 
 type unholdOptions struct{ change }
@@ -70,14 +79,14 @@ func newUnholdCommand(c cli.Common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unhold ID...",
 		Short: "Let the monitor resolve tickets again",
-		Long: `Remove the hold of tickets. The monitor resolves a ticket at its next check if all has cleared.
+		Long: `Remove the hold of tickets, with its note and who placed it. The monitor resolves a ticket at its next check if all
+has cleared.
 
 This does the same without this program:
 
   kubectl annotate ticket ID operator/hold-`,
-		Example: `  PROGRAM tickets unhold tikv-prod-17`,
-
-		ValidArgsFunction: completeIDs(c),
+		Example:           `  PROGRAM tickets unhold tikv-prod-17`,
+		ValidArgsFunction: completeIDs(c, toUnhold),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.unhold) },
 	}
 	o.AddFlags(cmd)
@@ -88,7 +97,7 @@ func (o *unholdOptions) unhold(ctx context.Context, c *cli.Cluster, t *v1alpha1.
 	if !t.Held() {
 		return "not held", nil
 	}
-	none := map[string]any{v1alpha1.HoldAnnotation: nil, v1alpha1.HoldNoteAnnotation: nil}
+	none := map[string]any{v1alpha1.HoldAnnotation: nil, v1alpha1.HoldNoteAnnotation: nil, v1alpha1.HoldByAnnotation: nil}
 	if _, err := o.Patch(ctx, c, t, cli.Annotated(none)); err != nil {
 		return "", err
 	}

@@ -60,9 +60,9 @@ func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 		clitest.Must(t, err)
 		b.Kubeconfig = kubeconfig
 		in := " in the namespace " + b.Namespace
-		b.Run("list").Printed("").Failed(`User "nobody" cannot list resource "tickets"`).Failed("ask for a role that may list tickets" + in + ", such as the ClusterRole view")
+		b.Run("list").Printed("").Failed(`User "nobody" cannot list resource "tickets"`).Failed("ask for a role that may list tickets" + in + ", such as the ClusterRole operator-ticket-viewer")
 		b.Run("list", "-A").Printed("").Failed("ask for a role that may list tickets in all namespaces")
-		b.Run("show", "sys-1", "sys-2").Printed("").Failed("ask for a role that may get tickets" + in + ", such as the ClusterRole view")
+		b.Run("show", "sys-1", "sys-2").Printed("").Failed("ask for a role that may get tickets" + in + ", such as the ClusterRole operator-ticket-viewer")
 		b.Run("resolve", "-l", "a=b").Printed("").Failed("ask for a role that may list tickets" + in)
 		b.Run("list", "--as", "ana").Printed("").Failed(`cannot impersonate`).Failed("; leave out --as, or ask for a role that may impersonate others")
 	})
@@ -74,7 +74,7 @@ func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 		b.Grant("viewer", clitest.May("tickets", "get", "list"))
 		b.Kubeconfig = kubeconfig
 		b.Run("show", "sys-1").OK()
-		in := " in the namespace " + b.Namespace + ", such as the ClusterRole edit"
+		in := " in the namespace " + b.Namespace + ", such as the ClusterRole operator-ticket-responder"
 		b.Run("hold", "sys-1").Printed("").Failed("change the ticket sys-1: you may not: ").Failed("ask for a role that may patch tickets" + in)
 		b.Run("resolve", "sys-1").Printed("").Failed("ask for a role that may patch tickets/status" + in)
 	})
@@ -131,11 +131,13 @@ func TestShellsCompleteOpenTickets(t *testing.T) {
 	complete := func(words ...string) string {
 		return b.Anywhere(append([]string{"__complete", "tickets", "--kubeconfig", b.Kubeconfig, "-n", b.Namespace}, words...)...).Out
 	}
-	for _, verb := range []string{"show", "resolve", "hold", "unhold"} {
-		if got := complete(verb, ""); got != "sys-2\tstore-down(3)\nsys-1\tstore-down(3)\n:36\n" {
+	// What was resolved lately makes sense to some verbs.
+	resolved := map[string]string{"show": "sys-3\tstore-down(3)\n", "diagnose": "sys-3\tstore-down(3)\n"}
+	for _, verb := range []string{"show", "ack", "diagnose", "resolve", "hold", "unhold"} {
+		if got := complete(verb, ""); got != "sys-2\tstore-down(3)\nsys-1\tstore-down(3)\n"+resolved[verb]+":36\n" {
 			t.Errorf("%s: %q", verb, got)
 		}
-		if got := complete(verb, "sys-2", ""); got != "sys-1\tstore-down(3)\n:36\n" {
+		if got := complete(verb, "sys-2", ""); got != "sys-1\tstore-down(3)\n"+resolved[verb]+":36\n" {
 			t.Errorf("%s after sys-2: %q", verb, got)
 		}
 	}

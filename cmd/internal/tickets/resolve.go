@@ -20,8 +20,6 @@ const alreadyResolved = "already resolved"
 type resolveOptions struct {
 	change
 	note string
-	// by is who resolves, once it is known.
-	by string
 }
 
 func newResolveCommand(c cli.Common) *cobra.Command {
@@ -32,13 +30,14 @@ func newResolveCommand(c cli.Common) *cobra.Command {
 		Long: `Resolve tickets by hand, also those that are held. A ticket that is resolved stays so.
 
 There is seldom a need: the monitor resolves a ticket by itself once all of its violations have cleared. For
-what is still violated it opens a new ticket.`,
+what is still violated it opens a new ticket at its next check. To leave such a fault be, acknowledge its ticket with
+ack, or, for planned work, mute its Invariant.`,
 		Example: `  # One ticket
   PROGRAM tickets resolve tikv-prod-17 --note "decommissioned on purpose"
 
   # All open ones of a team: first look which
   PROGRAM tickets resolve -l team=storage --dry-run=server`,
-		ValidArgsFunction: completeIDs(c),
+		ValidArgsFunction: completeIDs(c, toResolve),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.resolve) },
 	}
 	o.AddFlags(cmd)
@@ -63,7 +62,8 @@ func (o *resolveOptions) resolve(ctx context.Context, c *cli.Cluster, t *v1alpha
 		return "", err
 	}
 	if violated := stillViolated(t); len(violated) > 0 {
-		c.Warn(fmt.Sprintf("%s was still violated by %s: while that lasts, a new ticket will open", t.Name, first(violated, 5)))
+		c.Warn(fmt.Sprintf("%s was still violated by %s: while that lasts, a new ticket will open; %s ack on that one, or %s mute for planned work, leaves it be",
+			t.Name, first(violated, 5), c.Command, strings.Replace(c.Command, "tickets", "invariants", 1)))
 	}
 	return "resolved", nil
 }
@@ -72,16 +72,14 @@ func (o *resolveOptions) body(ctx context.Context, c *cli.Cluster) (any, error) 
 	if o.DryRun == cli.DryRunClient {
 		return nil, nil
 	}
-	if o.by == "" {
-		var err error
-		if o.by, err = c.User(ctx); err != nil {
-			return nil, err
-		}
+	by, err := c.User(ctx)
+	if err != nil {
+		return nil, err
 	}
 	return map[string]any{"status": map[string]any{
 		"state": v1alpha1.Resolved,
 		"resolution": v1alpha1.Resolution{
-			By:     o.by,
+			By:     by,
 			Time:   v1alpha1.NewTime(time.Now()),
 			Reason: v1alpha1.Manual,
 			Note:   o.note,

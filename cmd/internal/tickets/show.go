@@ -32,7 +32,7 @@ the diagnosis, how it ended, and what else is open in the same system.`,
 
   # For a program
   PROGRAM tickets show tikv-prod-17 -o json`,
-		ValidArgsFunction: completeIDs(c),
+		ValidArgsFunction: completeIDs(c, toShow),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	o.output.AddFlags(cmd, "Default: a page for a person.")

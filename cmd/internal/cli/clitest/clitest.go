@@ -44,6 +44,8 @@ type Bench struct {
 	Namespace string
 	// Kubeconfig is a path; it says as whom commands are typed.
 	Kubeconfig string
+	// Stdin is what commands read from standard input.
+	Stdin string
 	// Between, if set, stands between the commands and the API server.
 	Between func(http.RoundTripper) http.RoundTripper
 
@@ -70,7 +72,7 @@ func NewBench(t *testing.T, plane *controlplane.ControlPlane, command func(cli.C
 func (b *Bench) Anywhere(args ...string) Result {
 	b.T.Helper()
 	var out, errOut bytes.Buffer
-	c := cli.NewCommon(genericiooptions.IOStreams{Out: &out, ErrOut: &errOut})
+	c := cli.NewCommon(genericiooptions.IOStreams{In: strings.NewReader(b.Stdin), Out: &out, ErrOut: &errOut})
 	if b.Between != nil {
 		c.Flags.WrapConfigFn = func(c *rest.Config) *rest.Config { c.Wrap(b.Between); return c }
 	}
