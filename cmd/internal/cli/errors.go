@@ -40,7 +40,7 @@ func (c *Cluster) explain(err error, verb, resource, doing string) error {
 // explain is Cluster.explain for what is done to an object of the kind.
 func (k Kind[T]) explain(c *Cluster, err error, verb, resource, doing string) error {
 	if apierrors.IsNotFound(err) && !isResourceMissing(err) {
-		return fmt.Errorf("%s: there is none of this name %s; %s %s shows all there are", doing, c.where(), c.Command, k.listAll)
+		return &missingError{fmt.Sprintf("%s: there is none of this name %s; %s %s shows all there are", doing, c.where(), c.Command, k.listAll), err}
 	}
 	return c.explain(err, verb, resource, doing)
 }
@@ -79,3 +79,13 @@ func role(verb, resource string) string {
 		return roles.write
 	}
 }
+
+// missingError says that there is no object of a name. What the API server said of it is inside.
+type missingError struct {
+	message string
+	cause   error
+}
+
+func (e *missingError) Error() string { return e.message }
+
+func (e *missingError) Unwrap() error { return e.cause }

@@ -22,6 +22,7 @@ type List[T Object] struct {
 	allNamespaces bool
 	json          bool
 	noHeaders     bool
+	watch         bool
 }
 
 // NewList returns a verb that lists objects of a kind.
@@ -37,6 +38,7 @@ func (l *List[T]) AddFlags(cmd *cobra.Command) {
 	addSelectorFlag(cmd, &l.Selector, "List the "+l.kind.plural+" with these labels.")
 	f.BoolVar(&l.json, "json", false, "The same as -o json: a List of whole "+l.kind.plural+".")
 	f.BoolVar(&l.noHeaders, "no-headers", false, "Leave out the headers of the table.")
+	f.BoolVarP(&l.watch, "watch", "w", false, "After listing, go on and print what changes, until you press Ctrl-C. What no longer belongs to the list is printed once more.")
 	cmd.MarkFlagsMutuallyExclusive("json", "output")
 }
 
@@ -46,6 +48,8 @@ type Query[T Object] struct {
 	Fields string
 	// Keep tells which of the objects selected are shown. Nil: all.
 	Keep func(T) bool
+	// Selects tells what Fields tells the API server, of an object. Nil: all.
+	Selects func(T) bool
 	// Compare orders the objects, SortTable the rows of the table; each row has the metadata of a T as its object.
 	Compare   func(a, b T) int
 	SortTable func(*metav1.Table)
@@ -59,6 +63,9 @@ func (l *List[T]) Run(cmd *cobra.Command, q Query[T]) error {
 		l.output.setFormat("json")
 	}
 	options := metav1.ListOptions{LabelSelector: l.Selector, FieldSelector: q.Fields}
+	if l.watch {
+		return l.runWatch(cmd, q)
+	}
 	if l.output.ForPeople() {
 		return l.Common.Run(cmd, l.allNamespaces, func(ctx context.Context, c *Cluster) error { return l.printTable(ctx, c, options, q) })
 	}

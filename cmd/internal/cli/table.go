@@ -33,6 +33,7 @@ func (k Kind[T]) Table(ctx context.Context, c *Cluster, options metav1.ListOptio
 			all.ColumnDefinitions = page.ColumnDefinitions
 		}
 		all.Rows = append(all.Rows, page.Rows...)
+		all.ResourceVersion = page.ResourceVersion
 		return page, nil
 	})
 	return all, err

@@ -18,17 +18,26 @@ import (
 // field is a line of a page: a name, and a value that others may have written.
 type field struct{ name, value string }
 
-// describe writes a ticket for a person to read.
-func describe(w io.Writer, t *v1alpha1.Ticket) error {
-	p := &page{w: w, now: time.Now()}
+// detailed is of how many violations, the worst, all is shown unless somebody asks for all of all.
+const detailed = 10
+
+// describe writes a ticket for a person to read: of all violations everything, or of the worst.
+func describe(w io.Writer, t *v1alpha1.Ticket, all bool) error {
+	p := &page{w: w, now: time.Now(), color: printers.AllowsColorOutput(w)}
 	p.fields("", p.head(t))
+	p.timeLine(t)
 	p.section(fmt.Sprintf("Violations (%d)", len(t.Spec.Violations)), "")
-	for i, v := range t.Spec.Violations {
+	whole := len(t.Spec.Violations)
+	if !all {
+		whole = min(whole, detailed)
+	}
+	for i, v := range t.Spec.Violations[:whole] {
 		if i > 0 {
 			p.write("\n")
 		}
 		p.violation(t, v)
 	}
+	p.inShort(t, t.Spec.Violations[whole:])
 	if a := t.Status.Acknowledgement; a != nil {
 		p.section("Acknowledgement", p.byAt(a.By, a.Time))
 		p.note(a.Note)
@@ -54,7 +63,9 @@ func describeSection(w io.Writer, title, value string) error {
 type page struct {
 	w   io.Writer
 	now time.Time
-	err error
+	// color: some values are coloured, for a terminal.
+	color bool
+	err   error
 }
 
 func (p *page) write(text string) {
@@ -76,7 +87,7 @@ func (p *page) fields(indent string, fields []field) {
 	table := printers.GetNewTabWriter(p.w)
 	for _, f := range fields {
 		if f.value != "" {
-			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), terminal.Line(f.value))
+			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), p.colored(f))
 		}
 	}
 	p.err = table.Flush()
@@ -112,12 +123,13 @@ func (p *page) head(t *v1alpha1.Ticket) []field {
 		{"State", string(t.Status.State)},
 		{"Severity", string(t.Status.Severity)},
 		{"Held", p.held(t)},
+		{"Flapping", p.flapping(t)},
 		{"Hold note", holdNote(t)},
 		{"Opened", p.at(&t.Spec.OpenedTime)},
 		{"First seen", p.at(t.Status.FirstSeenTime)},
 		{"Last seen", p.at(t.Status.LastSeenTime)},
+		{"Clear since", p.clear(t)},
 		{"Occurrences", fmt.Sprint(t.Status.Occurrences)},
-		{"Previous ticket", t.Spec.Previous},
 	}
 	if len(t.Labels) == 0 {
 		head[2].value = ""
@@ -132,7 +144,7 @@ func (p *page) held(t *v1alpha1.Ticket) string {
 	if !t.Held() {
 		return "no"
 	}
-	held := "yes"
+	held := "yes" + heldBy(t)
 	if value := t.Annotations[v1alpha1.HoldAnnotation]; value != "true" {
 		held += " (" + value + ")"
 	}
@@ -140,6 +152,66 @@ func (p *page) held(t *v1alpha1.Ticket) string {
 		held += ", since " + p.at(&v1alpha1.Time{Time: c.LastTransitionTime})
 	}
 	return held
+}
+
+// heldBy says who holds a ticket, where that is known.
+func heldBy(t *v1alpha1.Ticket) string {
+	if by := t.Annotations[v1alpha1.HoldByAnnotation]; by != "" {
+		return ", by " + by
+	}
+	return ""
+}
+
+func (p *page) flapping(t *v1alpha1.Ticket) string {
+	c := v1alpha1.FindCondition(t.Status.Conditions, v1alpha1.ConditionFlapping)
+	if c == nil || c.Status != "True" {
+		return ""
+	}
+	return "yes, " + c.Message
+}
+
+// clear says since when an open ticket has been clear, and why it is open all the same.
+func (p *page) clear(t *v1alpha1.Ticket) string {
+	since := clearSince(t)
+	switch {
+	case since == nil || !t.IsOpen():
+		return ""
+	case t.Held():
+		return p.at(since) + ", open because it is held"
+	default:
+		return p.at(since) + ", resolves at the next check"
+	}
+}
+
+// inShort writes a line for each violation.
+func (p *page) inShort(t *v1alpha1.Ticket, violations []v1alpha1.Violation) {
+	if len(violations) == 0 || p.err != nil {
+		return
+	}
+	p.write("\n  In short (--all shows everything of each):\n")
+	table := printers.GetNewTabWriter(p.w)
+	for _, v := range violations {
+		_, _ = fmt.Fprintf(table, "    %s\t%s\t%s\t%s\n", terminal.Line(nameOf(v)), v.Severity, p.state(t, statusOf(t, v)), terminal.Line(v.Message))
+	}
+	p.err = table.Flush()
+}
+
+// colored is the value of a field, safe for a terminal, in the colour that goes with it.
+func (p *page) colored(f field) string {
+	const red, yellow, green, reset = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
+	value, color := terminal.Line(f.value), ""
+	switch f.name + " " + strings.SplitN(f.value, " ", 2)[0] {
+	case "State Open", "Severity Critical", "Now active":
+		color = red
+	case "State Acknowledged", "State Diagnosed", "Severity Warning", "Now pending:", "Now unknown", "Now satisfied", "Flapping yes,":
+		color = yellow
+	case "State Resolved", "Now cleared":
+		color = green
+	}
+	if !p.color || color == "" {
+		return value
+	}
+	return color + value + reset
 }
 
 func (p *page) violation(t *v1alpha1.Ticket, v v1alpha1.Violation) {
@@ -158,6 +230,7 @@ func (p *page) violation(t *v1alpha1.Ticket, v v1alpha1.Violation) {
 		{"Last seen", p.at(status.LastSeenTime)},
 		{"Occurrences", fmt.Sprint(status.Occurrences)},
 		{"Recurrences", fmt.Sprint(status.Recurrences)},
+		{"Flapping", map[bool]string{true: "yes, it keeps coming back"}[status.Flapping]},
 		{"Runbook", v.RunbookURL},
 	})
 	if len(v.Snapshot) > 0 {
@@ -231,6 +304,9 @@ func (p *page) diagnosis(d *v1alpha1.Diagnosis) {
 	for _, previous := range d.Previous {
 		p.write("\n  Before that, " + terminal.Line(p.byAt(previous.By, previous.Time)) + ":\n")
 		p.block("    ", previous.Text)
+		if previous.Truncated {
+			p.write("    (cut at 8 KiB)\n")
+		}
 	}
 }
 

@@ -36,6 +36,9 @@ severity the newest.`,
   # All that was broken in the last three days, also what is mended
   PROGRAM tickets list --state all --since 72h
 
+  # What is broken, and then what changes
+  PROGRAM tickets list --watch
+
   # For a program
   PROGRAM tickets list --json`,
 		Args: cobra.NoArgs,
@@ -57,11 +60,21 @@ func (o *listOptions) run(cmd *cobra.Command) error {
 	if o.since < 0 {
 		return fmt.Errorf("--since is %v: it must be a time that has passed, such as 72h", o.since)
 	}
-	query := cli.Query[*v1alpha1.Ticket]{Fields: fields, Compare: compareTickets, SortTable: sortTable, Nothing: o.nothing()}
+	query := cli.Query[*v1alpha1.Ticket]{Fields: fields, Selects: o.selects, Compare: compareTickets, SortTable: sortTable, Nothing: o.nothing()}
 	if o.since > 0 {
 		query.Keep = o.isRecent
 	}
 	return o.Run(cmd, query)
+}
+
+// selects is what stateSelector has the API server do.
+func (o *listOptions) selects(t *v1alpha1.Ticket) bool {
+	if len(o.states) == 0 {
+		return t.IsOpen()
+	}
+	return slices.ContainsFunc(o.states, func(name string) bool {
+		return strings.EqualFold(name, "all") || strings.EqualFold(name, string(t.Status.State))
+	})
 }
 
 func (o *listOptions) isRecent(t *v1alpha1.Ticket) bool {

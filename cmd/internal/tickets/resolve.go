@@ -101,11 +101,7 @@ func stillViolated(t *v1alpha1.Ticket) []string {
 	var violated []string
 	for _, v := range t.Spec.Violations {
 		if status := statusOf(t, v); status.Active && status.SatisfiedSinceTime == nil {
-			name := v.Invariant
-			if v.StoreID != "" {
-				name += "(" + terminal.Line(v.StoreID) + ")"
-			}
-			violated = append(violated, name)
+			violated = append(violated, terminal.Line(nameOf(v)))
 		}
 	}
 	return violated

@@ -3,6 +3,7 @@ package tickets
 import (
 	"encoding/json"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 func rich(t *v1alpha1.Ticket) {
 	at := func(minutes int) *v1alpha1.Time { return clitest.Ago(time.Duration(minutes)*time.Minute + time.Second) }
 	t.Labels = map[string]string{"team": "storage"}
-	t.Annotations = map[string]string{v1alpha1.HoldAnnotation: "ana", v1alpha1.HoldNoteAnnotation: "draining the rack"}
+	t.Annotations = map[string]string{v1alpha1.HoldAnnotation: "until monday", v1alpha1.HoldByAnnotation: "ana", v1alpha1.HoldNoteAnnotation: "draining the rack"}
 	t.Spec = v1alpha1.TicketSpec{
 		System: "tikv-prod", BatchKey: "tikv-prod-16", OpenedTime: *at(40), Previous: "tikv-prod-12",
 		Violations: []v1alpha1.Violation{
@@ -63,14 +64,23 @@ Labels:  team=storage
 System:  tikv-prod
 State:  Diagnosed
 Severity:  Critical
-Held:  yes (ana), since TIME (25m ago)
+Held:  yes, by ana (until monday), since TIME (25m ago)
 Hold note:  draining the rack
 Opened:  TIME (40m ago)
 First seen:  TIME (41m ago)
 Last seen:  TIME (2m1s ago)
 Occurrences:  17
-Previous ticket:  tikv-prod-12
 Continues:  tikv-prod-16, too large for one ticket
+
+Time line:
+  TIME (41m ago)  first seen
+  TIME (40m ago)  opened for 7 violations
+  TIME (30m ago)  acknowledged by ana
+  TIME (25m ago)  held, by ana
+  TIME (20m ago)  diagnosed by bob
+  TIME (10m ago)  diagnosed by agent
+  TIME (9m1s ago)  cleared: gone
+  TIME (8m1s ago)  cleared: leaders
 
 Violations (7):
   store-down, store 3
@@ -151,6 +161,9 @@ Diagnosis: by agent at TIME (10m ago)
   Before that, by bob at TIME (20m ago):
     A switch?
 
+Tickets before this one:
+  tikv-prod-12  no longer there
+
 Also open in this system: none
 `
 
@@ -193,7 +206,7 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 	})
 	t.Run("of several, worst first with a selector", func(t *testing.T) {
 		b.Run("show", "other-1", "tikv-prod-20").OK().Has("other-1\n", "tikv-prod-20\n")
-		if out := b.Run("show", "-l", "team=storage").OK().Out; !strings.HasPrefix(out, "Name:              tikv-prod-17\n") || strings.Contains(out, ":              tikv-prod-18\n") {
+		if out := b.Run("show", "-l", "team=storage").OK().Out; !strings.HasPrefix(out, "Name:          tikv-prod-17\n") || strings.Contains(out, "Name:          tikv-prod-18\n") {
 			t.Error(out)
 		}
 		b.Run("show", "-l", "no=such").Warned("No open tickets with these labels in " + b.Namespace + " namespace.\n")
@@ -212,6 +225,57 @@ func TestShowTellsAPersonEverything(t *testing.T) {
 		b.Run("show", "tikv-prod-99", "other-1").Has("other-1\n").Failed("read the ticket tikv-prod-99: there is none of this name in the namespace " + b.Namespace)
 		b.Run("show", "tikv-prod-99", "other-1", "-o", "yaml").Has("name: other-1\n").Failed("tikv-prod-99")
 	})
+}
+
+func TestShowTellsWhatATicketHeldOpenWaitsFor(t *testing.T) {
+	b := newBench(t)
+	b.ticket("sys-1", cleared, annotations(map[string]string{v1alpha1.HoldAnnotation: "true", v1alpha1.HoldByAnnotation: "ana"}))
+	got := timeless(b.Run("show", "sys-1").OK().Out)
+	if !regexp.MustCompile(`Clear since:  TIME \(\d+s ago\), open because it is held`).MatchString(got) || !strings.Contains(got, "all clear\n") {
+		t.Errorf("it does not say why the ticket is open:\n%s", got)
+	}
+}
+
+func TestShowTellsOfTheTicketsBefore(t *testing.T) {
+	b := newBench(t)
+	b.ticket("sys-1", state(v1alpha1.Resolved))
+	for i := 2; i <= 8; i++ {
+		b.ticket(v1alpha1.TicketName("sys", i), state(v1alpha1.Resolved), func(t *v1alpha1.Ticket) { t.Spec.Previous = v1alpha1.TicketName("sys", i-1) })
+	}
+	b.ticket("sys-9", func(t *v1alpha1.Ticket) {
+		t.Spec.Previous = "sys-8"
+		t.Spec.Violations[0].RecurredTimes = []v1alpha1.Time{*clitest.Ago(time.Minute)}
+		t.Status.Violations[0].Flapping = true
+		t.Status.Conditions = []v1alpha1.Condition{{Type: v1alpha1.ConditionFlapping, Status: metav1.ConditionTrue, Reason: "Recurring",
+			Message: "keeps coming back: store-down(3)", LastTransitionTime: metav1.Now()}}
+	})
+	r := b.Run("show", "sys-9").OK().Has("Flapping:      yes, keeps coming back: store-down(3)")
+	_, before, _ := strings.Cut(r.Out, "Tickets before this one:\n")
+	before, _, _ = strings.Cut(before, "\n\n")
+	if got := (clitest.Result{Out: before}).Rows(); got != "sys-8 sys-7 sys-6 sys-5 sys-4 sys-3" {
+		t.Errorf("before it are %s: %v", got, r)
+	}
+	if !strings.Contains(before, "by somebody") && !strings.Contains(before, "Manual") {
+		t.Errorf("it is not said how they ended:\n%s", before)
+	}
+}
+
+func TestShowKeepsManyViolationsShortUnlessAllAreWanted(t *testing.T) {
+	b := newBench(t)
+	b.ticket("sys-1", func(t *v1alpha1.Ticket) {
+		t.Spec.Violations = nil
+		for i := range 40 {
+			t.Spec.Violations = append(t.Spec.Violations, v1alpha1.Violation{Invariant: "store-up", StoreID: strconv.Itoa(i), Reason: v1alpha1.Violated,
+				Severity: v1alpha1.Critical, Message: "store is Down", FirstSeenTime: t.Spec.OpenedTime})
+		}
+	})
+	short := b.Run("show", "sys-1").OK().Has("Violations (40):", "In short (--all shows everything of each):", "store-up(39)")
+	if lines := strings.Count(short.Out, "\n"); lines > 150 {
+		t.Errorf("a page of 40 violations has %d lines", lines)
+	}
+	if all := b.Run("show", "sys-1", "--all").OK(); strings.Contains(all.Out, "In short") || strings.Count(all.Out, "Reason:") != 40 {
+		t.Errorf("--all does not show all: %v", all)
+	}
 }
 
 func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
