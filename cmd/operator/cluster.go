@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -17,18 +19,23 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 )
 
-// needed is what the monitor must be allowed to do; without any of it, it would run and do nothing.
-var needed = []authorizationv1.ResourceAttributes{
-	{Verb: "get", Resource: "invariants"},
-	{Verb: "list", Resource: "invariants"},
-	{Verb: "watch", Resource: "invariants"},
-	{Verb: "patch", Resource: "invariants", Subresource: "status"},
-	{Verb: "get", Resource: "tickets"},
-	{Verb: "list", Resource: "tickets"},
-	{Verb: "watch", Resource: "tickets"},
-	{Verb: "create", Resource: "tickets"},
-	{Verb: "delete", Resource: "tickets"},
-	{Verb: "patch", Resource: "tickets", Subresource: "status"},
+// needed is what the monitor must be allowed to do; without any of it, it would run and not do what it is for. The
+// ClusterRole of config/rbac allows this and nothing else.
+var needed = slices.Concat(
+	rights(v1alpha1.GroupVersion.Group, "invariants", "", "get", "list", "watch"),
+	rights(v1alpha1.GroupVersion.Group, "invariants", "status", "patch"),
+	rights(v1alpha1.GroupVersion.Group, "tickets", "", "get", "list", "watch", "create", "delete"),
+	rights(v1alpha1.GroupVersion.Group, "tickets", "status", "patch"),
+	rights(eventsv1.GroupName, "events", "", "create", "patch"),
+)
+
+// rights are those to do each of the verbs.
+func rights(group, resource, subresource string, verbs ...string) []authorizationv1.ResourceAttributes {
+	all := make([]authorizationv1.ResourceAttributes, 0, len(verbs))
+	for _, verb := range verbs {
+		all = append(all, authorizationv1.ResourceAttributes{Group: group, Resource: resource, Subresource: subresource, Verb: verb})
+	}
+	return all
 }
 
 // checkCluster finds out whether the monitor can work in a cluster at all, and says what is missing.
@@ -76,7 +83,7 @@ func waitForCRDs(ctx context.Context, server discovery.DiscoveryInterface) error
 func missingRights(ctx context.Context, client kubernetes.Interface, namespace string) ([]string, error) {
 	var missing []string
 	for _, attributes := range needed {
-		attributes.Group, attributes.Namespace = v1alpha1.GroupVersion.Group, namespace
+		attributes.Namespace = namespace
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes},
 		}, metav1.CreateOptions{})
