@@ -143,7 +143,7 @@ func TestTheMonitorStopsCleanlyInTheMiddleOfASlowCheck(t *testing.T) {
 			asked := make(chan struct{}, 100)
 			source := hanging(t, asked)
 			kubectl(t, fmt.Sprintf(storeUp, ns, source), "apply", "-f", "-")
-			monitor, _ := startMonitor(t, plane.Kubeconfig, "--namespace", ns, "--allow-address", "127.0.0.0/8")
+			monitor, _ := startMonitor(t, asMonitor(t), "--namespace", ns, "--allow-address", "127.0.0.0/8")
 			select {
 			case <-asked:
 			case <-time.After(time.Minute):

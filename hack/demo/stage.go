@@ -70,7 +70,7 @@ func setStage(ctx context.Context) (*stage, error) {
 	if err := s.enter(ctx, "kubectl apply --server-side -k config/crd"); err != nil {
 		return s, err
 	}
-	return s, s.startMonitor()
+	return s, s.startMonitor(ctx)
 }
 
 // binDir is where this program and the ones it shows were built.
@@ -101,13 +101,29 @@ func (s *stage) writeManifests() error {
 	return os.WriteFile(s.manifests, []byte(strings.NewReplacer(addresses...).Replace(string(text))), 0o600)
 }
 
-func (s *stage) startMonitor() (err error) {
+// account is a kubeconfig of the monitor's ServiceAccount, with the role of config/rbac and nothing else.
+func (s *stage) account(ctx context.Context) (string, error) {
+	if err := s.plane.Namespace(ctx, "operator-system"); err != nil {
+		return "", err
+	}
+	if _, _, err := controlplane.Kubectl(ctx, s.plane.Kubeconfig, "", "apply", "-k", "config/rbac"); err != nil {
+		return "", err
+	}
+	_, kubeconfig, err := s.plane.ServiceAccount(ctx, "operator-system", "operator-monitor")
+	return kubeconfig, err
+}
+
+func (s *stage) startMonitor(ctx context.Context) error {
+	kubeconfig, err := s.account(ctx)
+	if err != nil {
+		return fmt.Errorf("make the monitor's account: %w", err)
+	}
 	args := []string{"monitor", "--interval", interval, "--allow-address", "127.0.0.0/8"}
 	s.show("operator " + strings.Join(args, " ") + " &")
 	reader, writer := io.Pipe()
 	go s.relay(reader)
 	s.monitor, err = s.plane.StartProgram("monitor", filepath.Join(s.bin, "operator"), writer,
-		append(args, "--kubeconfig", s.plane.Kubeconfig)...)
+		append(args, "--kubeconfig", kubeconfig)...)
 	return err
 }
 
