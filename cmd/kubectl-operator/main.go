@@ -1,8 +1,11 @@
-// Command kubectl-operator is the plugin of kubectl: kubectl operator tickets.
+// Command kubectl-operator is the plugin of kubectl: kubectl operator tickets. Under the name kubectl_complete-operator it is
+// what kubectl runs to complete a command of the plugin: https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/
 package main
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -15,7 +18,16 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
-func main() { os.Exit(program.Run(newRootCommand(), os.Stderr)) }
+// completer is the name under which kubectl looks for the program that completes the plugin's commands.
+const completer = "kubectl_complete-operator"
+
+func main() {
+	root := newRootCommand()
+	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == completer {
+		root.SetArgs(append([]string{cobra.ShellCompRequestCmd}, os.Args[1:]...))
+	}
+	os.Exit(program.Run(root, os.Stderr))
+}
 
 func newRootCommand() *cobra.Command {
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}

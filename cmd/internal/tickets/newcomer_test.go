@@ -197,6 +197,24 @@ func TestKubectlRunsThePlugin(t *testing.T) {
 			t.Errorf("%v\n%s", err, errOut)
 		}
 	})
+	t.Run("whose commands and IDs a shell completes through kubectl", func(t *testing.T) {
+		b.ticket("sys-2")
+		clitest.Must(t, os.Symlink("kubectl-operator", filepath.Join(dir, "kubectl_complete-operator")))
+		for _, c := range []struct {
+			words []string
+			want  string
+		}{
+			{[]string{"operator", ""}, "invariants\t"},
+			{[]string{"operator", "tickets", "ack", "-n", b.Namespace, ""}, "sys-2\tstore-down(3)\n"},
+			{[]string{"operator", "tickets", "list", "--state", ""}, "resolved\n"},
+		} {
+			out, errOut, err := kubectl(append([]string{"__complete"}, c.words...)...)
+			clitest.Must(t, err)
+			if !strings.Contains(out, c.want) {
+				t.Errorf("kubectl %v<TAB> offers %q%s, want %q", c.words, out, errOut, c.want)
+			}
+		}
+	})
 	t.Run("and whose version it knows", func(t *testing.T) {
 		out, _, err := kubectl("operator", "--version")
 		clitest.Must(t, err)
