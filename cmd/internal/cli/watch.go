@@ -41,12 +41,8 @@ func (l *List[T]) runWatch(cmd *cobra.Command, q Query[T]) error {
 	}
 	return l.Common.Run(cmd, l.allNamespaces, func(ctx context.Context, c *Cluster) error {
 		for {
-			err := w.listAndWatch(ctx, c)
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case errors.Is(err, errWatchEnded):
-			case err != nil:
+			// What fails because of Ctrl-C is no failure.
+			if err := w.listAndWatch(ctx, c); !errors.Is(err, errWatchEnded) && ctx.Err() == nil {
 				return err
 			}
 			select {
