@@ -41,7 +41,12 @@ severity the newest.`,
 
   # For a program
   PROGRAM tickets list --json`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.UsageError(cmd, fmt.Sprintf("list takes no IDs: %s show %s shows one ticket", cmd.Parent().CommandPath(), args[0]))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	o.AddFlags(cmd)

@@ -17,7 +17,8 @@ import (
 	"invariant.dev/operator/hack/controlplane"
 )
 
-var verbs = [][]string{{"list"}, {"list", "--json"}, {"show", "sys-1", "sys-2"}, {"hold", "sys-1", "sys-2"}, {"unhold", "sys-1"}, {"resolve", "sys-1"}, {"hold", "-l", "a=b"}}
+var verbs = [][]string{{"list"}, {"list", "--json"}, {"show", "sys-1", "sys-2"}, {"hold", "sys-1", "sys-2"}, {"unhold", "sys-1"}, {"resolve", "sys-1"}, {"hold", "-l", "a=b"},
+	{"list", "--watch"}}
 
 func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 	t.Run("no cluster", func(t *testing.T) {
@@ -102,7 +103,8 @@ func TestCommandsTellANewcomerWhatIsWrong(t *testing.T) {
 	t.Run("words that are no command or flag", func(t *testing.T) {
 		b := newBench(t)
 		b.Anywhere("tickets", "lsit").Failed(`unknown command "lsit" for "operator tickets"`)
-		b.Run("list", "sys-1").Failed(`unknown command "sys-1" for "operator tickets list"`)
+		b.Run("list", "sys-1").Failed("list takes no IDs: operator tickets show sys-1 shows one ticket")
+		b.Run("list", "--since", "3d").Failed("write days as hours, such as 72h")
 		b.Run("list", "--sate", "all").Failed("unknown flag: --sate\nSee 'operator tickets list --help' for usage")
 	})
 }
