@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -176,18 +175,11 @@ func (a *assessment) blindMessage(since time.Time, stores []string) string {
 
 // StoreList names the first five stores, and how many more there are.
 func StoreList(stores []string) string {
-	named := make([]string, 0, shownStores)
-	for _, storeID := range stores[:min(len(stores), shownStores)] {
-		if storeID == "" {
-			storeID = "the whole"
-		}
-		named = append(named, storeID)
+	if i := slices.Index(stores, ""); i >= 0 {
+		stores = slices.Clone(stores)
+		stores[i] = "the whole"
 	}
-	list := strings.Join(named, ", ")
-	if more := len(stores) - shownStores; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
+	return someOf(stores)
 }
 
 func (a *assessment) violation(key Key, message string, firstSeen time.Time, pending bool) v1alpha1.Violation {

@@ -116,12 +116,12 @@ func TestCheckTakesWhatIsAppliedAndWhatStandsOnStandardInput(t *testing.T) {
 	ended(t, b.Run("check", "up", "invariant/down"), 1).Has("/up\n", "/down\n")
 	content, err := os.ReadFile(file(t, source(t, oneDown)))
 	clitest.Must(t, err)
-	b.in = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n---\n" + string(content) + "\n---\n" + strings.ReplaceAll(string(content), "stores-up", "second")
+	b.Stdin = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n---\n" + string(content) + "\n---\n" + strings.ReplaceAll(string(content), "stores-up", "second")
 	r := ended(t, b.Run("check", "-f", "-"), 1).Has("/stores-up", "/second")
 	if !strings.Contains(r.Err, "ConfigMap other is not an Invariant") {
 		t.Errorf("what was skipped is not named: %v", r)
 	}
-	b.in = `{"apiVersion":"v1","kind":"List","items":[` + asJSON(t, b.stored("up")) + `]}`
+	b.Stdin = `{"apiVersion":"v1","kind":"List","items":[` + asJSON(t, b.stored("up")) + `]}`
 	ended(t, b.Run("check", "-f", "-"), 0).Has("/up")
 }
 

@@ -11,13 +11,10 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"invariant.dev/operator/api/v1alpha1"
-	"invariant.dev/operator/cmd/internal/cli"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/hack/controlplane"
 	"invariant.dev/operator/hack/controlplane/controlplanetest"
@@ -31,20 +28,11 @@ func TestMain(m *testing.M) {
 }
 
 // bench is somebody who types operator invariants.
-type bench struct {
-	clitest.Bench
-	// in is what stands on standard input.
-	in string
-}
+type bench struct{ clitest.Bench }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{}
-	b.Bench = clitest.NewBench(t, plane, func(c cli.Common) *cobra.Command {
-		c.IOStreams = genericiooptions.IOStreams{In: strings.NewReader(b.in), Out: c.Out, ErrOut: c.ErrOut}
-		return newCommand(c)
-	})
-	return b
+	return &bench{clitest.NewBench(t, plane, newCommand)}
 }
 
 // ended wants the command to have ended with that exit code.
