@@ -96,6 +96,8 @@ func TestTheMonitorTellsANewcomerWhatIsWrong(t *testing.T) {
 		"--allow-address=home":        "must be a CIDR such as 127.0.0.0/8",
 		"--intervall=5s":              "unknown flag: --intervall",
 		"--workers=0":                 "must be at least 1",
+		"--ticket-retention=5m":       "must be at least 1h, or 0",
+		"--ticket-retention=30d":      "unknown unit",
 		"--metrics-bind-address=here": "here",
 	} {
 		t.Run("the flag "+flag, func(t *testing.T) { fails(t, plane.Kubeconfig, monitor(flag), says) })
