@@ -340,3 +340,18 @@ func TestAHoldPlacedAMomentBeforeTheRemovalWins(t *testing.T) {
 	b.tend()
 	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
 }
+
+func TestConditionsThatSomebodyFilledTheListWithKeepNoHoldFromBeingSeen(t *testing.T) {
+	t.Parallel()
+	b := broken(t)
+	var others []string
+	for i := range 16 {
+		others = append(others, fmt.Sprintf(`{"type":"Other%d","status":"True","reason":"Test","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"}`, i))
+	}
+	must(t, b.patchStatus("sys-1", `{"conditions":[`+strings.Join(others, ",")+`]}`))
+	b.annotate("sys-1", v1alpha1.HoldAnnotation, "true")
+	b.cycle()
+	if c := v1alpha1.FindCondition(b.tickets()[0].Status.Conditions, v1alpha1.ConditionHeld); !isTrue(c) {
+		t.Errorf("the hold is not seen: %s", b.dump())
+	}
+}

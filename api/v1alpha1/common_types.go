@@ -116,13 +116,18 @@ type Condition struct {
 	Message string `json:"message"`
 }
 
-// SetCondition sets c among conditions as meta.SetStatusCondition does, and tells whether anything changed.
+// maxConditions is how many the API server takes.
+const maxConditions = 16
+
+// SetCondition sets c among conditions as meta.SetStatusCondition does, and tells whether anything changed. Where others have
+// filled the list, the first goes: a status that holds one too many could not be written any more.
 func SetCondition(conditions *[]Condition, c metav1.Condition) bool {
 	all := make([]metav1.Condition, 0, len(*conditions)+1)
 	for _, have := range *conditions {
 		all = append(all, metav1.Condition(have))
 	}
 	changed := meta.SetStatusCondition(&all, c)
+	all = all[max(0, len(all)-maxConditions):]
 	*conditions = (*conditions)[:0:0]
 	for _, have := range all {
 		*conditions = append(*conditions, Condition(have))
