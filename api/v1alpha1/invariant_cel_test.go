@@ -2,6 +2,7 @@ package v1alpha1_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -36,9 +37,15 @@ func labels(n int) map[string]any {
 	return m
 }
 
+// sourceChange puts another source in the place of the manifest's.
+func sourceChange(kind string, source, with map[string]any) changes {
+	source = maps.Clone(source)
+	maps.Copy(source, with)
+	return changes{"spec.source": map[string]any{kind: source}}
+}
+
 const (
 	exactlyOneSource  = "exactly one source is needed: http, prometheus or kubernetes"
-	useHTTP           = "prometheus and kubernetes sources are not observed by this version: use http"
 	urlOrEndpoints    = "exactly one of url and endpoints is needed: url where one answer lists all stores, endpoints where each store answers for itself"
 	urlForm           = "url must be like http://host:port/path"
 	urlWithPassword   = "url must hold no user and no password"
@@ -46,24 +53,33 @@ const (
 	systemStays       = "system cannot change: its tickets are numbered by it. Create another Invariant with the new system and delete this one"
 	labelKeys         = "each key must be a label name, such as team or example.com/team"
 	labelValues       = "each value must be a label value: at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit"
-	noCredentials     = "secretRef and certSecretRef are not used by this version: only sources that need no credentials can be observed"
+	onlyOverHTTPS     = "over http everyone on the way can read what it holds. If that is meant, set allowCredentialsOverHTTP: true"
+	withOwnURL        = "secretRef and certSecretRef go with a url: the monitor's --prometheus-url gets none of them"
+	starStandsForAll  = "* stands for all namespaces: name no other beside it"
+	snapshotName      = "each key must be a name such as instance, of letters, digits and '_'; $storeID is always there"
 	expressionMissing = "expression is missing: write a CEL condition that must be true of every store, such as self.status == 'Up'"
 )
 
 func TestABadInvariantIsRefusedWithWhatToWriteInstead(t *testing.T) {
 	t.Parallel()
 	namespace, c := newNamespace(t), newClient(t)
-	prometheus := map[string]any{"query": "up"}
-	kubernetes := map[string]any{"apiVersion": "apps/v1", "kind": "Deployment"}
+	prometheus := func(with map[string]any) changes {
+		return sourceChange("prometheus", map[string]any{"query": "up"}, with)
+	}
+	kubernetes := func(with map[string]any) changes {
+		return sourceChange("kubernetes", map[string]any{"apiVersion": "apps/v1", "kind": "Deployment"}, with)
+	}
+	secret := map[string]any{"name": "pd"}
+	query := func(with map[string]any) changes {
+		return changes{"spec.snapshot": []any{map[string]any{"name": "p99", "query": "up", "with": with}}}
+	}
 	refused := map[string]struct {
 		changes changes
 		says    []string
 	}{
 		"no source":              {changes{"spec.source": map[string]any{}}, []string{"spec.source", exactlyOneSource}},
 		"source left out":        {changes{"spec.source": removed{}}, []string{"spec.source: Required value"}},
-		"two sources":            {changes{"spec.source.prometheus": prometheus}, []string{exactlyOneSource}},
-		"a prometheus source":    {changes{"spec.source": map[string]any{"prometheus": prometheus}}, []string{useHTTP}},
-		"a kubernetes source":    {changes{"spec.source": map[string]any{"kubernetes": kubernetes}}, []string{useHTTP}},
+		"two sources":            {changes{"spec.source.prometheus": map[string]any{"query": "up"}}, []string{exactlyOneSource}},
 		"url and endpoints":      {changes{"spec.source.http.endpoints": endpoints(1)}, []string{urlOrEndpoints}},
 		"no url and no endpoint": {changes{"spec.source.http": map[string]any{}}, []string{urlOrEndpoints}},
 		"items with endpoints": {changes{"spec.source.http": map[string]any{"endpoints": endpoints(1), "items": "self"}},
@@ -78,17 +94,33 @@ func TestABadInvariantIsRefusedWithWhatToWriteInstead(t *testing.T) {
 			[]string{"spec.source.http.endpoints[0].url", urlForm}},
 		"an endpoint with a password": {changes{"spec.source.http": map[string]any{"endpoints": []any{map[string]any{"storeID": "1", "url": "http://a:b@etcd"}}}},
 			[]string{urlWithPassword}},
-		"a url without a scheme":     {changes{"spec.source.http.url": "pd:2379/pd/api/v1/stores"}, []string{"spec.source.http.url", urlForm}},
-		"a file url":                 {changes{"spec.source.http.url": "file:///etc/passwd"}, []string{urlForm}},
-		"an ftp url":                 {changes{"spec.source.http.url": "ftp://pd/stores"}, []string{urlForm}},
-		"a url without a host":       {changes{"spec.source.http.url": "http:///stores"}, []string{urlForm}},
-		"a url with a port alone":    {changes{"spec.source.http.url": "http://:2379/stores"}, []string{urlForm}},
-		"an empty url":               {changes{"spec.source.http.url": ""}, []string{urlForm}},
-		"a url with a password":      {changes{"spec.source.http.url": "http://root:secret@pd:2379/"}, []string{urlWithPassword}},
-		"a url with a user":          {changes{"spec.source.http.url": "https://root@pd:2379/"}, []string{urlWithPassword}},
-		"a url of 2049 characters":   {changes{"spec.source.http.url": "http://pd/" + strings.Repeat("x", 2039)}, []string{"Too long: may not be more than 2048"}},
-		"a Secret":                   {changes{"spec.source.http.secretRef": map[string]any{"name": "pd"}}, []string{noCredentials}},
-		"a Secret with certificates": {changes{"spec.source.http.certSecretRef": map[string]any{"name": "pd"}}, []string{noCredentials}},
+		"a url without a scheme":   {changes{"spec.source.http.url": "pd:2379/pd/api/v1/stores"}, []string{"spec.source.http.url", urlForm}},
+		"a file url":               {changes{"spec.source.http.url": "file:///etc/passwd"}, []string{urlForm}},
+		"an ftp url":               {changes{"spec.source.http.url": "ftp://pd/stores"}, []string{urlForm}},
+		"a url without a host":     {changes{"spec.source.http.url": "http:///stores"}, []string{urlForm}},
+		"a url with a port alone":  {changes{"spec.source.http.url": "http://:2379/stores"}, []string{urlForm}},
+		"an empty url":             {changes{"spec.source.http.url": ""}, []string{urlForm}},
+		"a url with a password":    {changes{"spec.source.http.url": "http://root:secret@pd:2379/"}, []string{urlWithPassword}},
+		"a url with a user":        {changes{"spec.source.http.url": "https://root@pd:2379/"}, []string{urlWithPassword}},
+		"a url of 2049 characters": {changes{"spec.source.http.url": "http://pd/" + strings.Repeat("x", 2039)}, []string{"Too long: may not be more than 2048"}},
+		"a Secret over http":       {changes{"spec.source.http.secretRef": secret}, []string{onlyOverHTTPS}},
+		"a Secret to endpoints": {changes{"spec.source.http": map[string]any{"endpoints": endpoints(3), "secretRef": secret}},
+			[]string{onlyOverHTTPS}},
+		"a Secret over http, not meant": {changes{"spec.source.http.secretRef": secret, "spec.source.http.allowCredentialsOverHTTP": false}, []string{onlyOverHTTPS}},
+		"a Secret to Prometheus":        {prometheus(map[string]any{"url": "http://prometheus", "secretRef": secret}), []string{onlyOverHTTPS}},
+		"a Secret to the default":       {prometheus(map[string]any{"secretRef": secret, "allowCredentialsOverHTTP": true}), []string{withOwnURL}},
+		"a certificate to the default":  {prometheus(map[string]any{"certSecretRef": secret}), []string{withOwnURL}},
+		"a Prometheus that is no URL":   {prometheus(map[string]any{"url": "prometheus:9090"}), []string{"url must be like http://prometheus:9090"}},
+		"a Prometheus with a password":  {prometheus(map[string]any{"url": "http://a:b@prometheus"}), []string{urlWithPassword}},
+		"a Prometheus with a query":     {prometheus(map[string]any{"url": "http://prometheus/?query=up"}), []string{"url must have no query"}},
+		"an empty query":                {prometheus(map[string]any{"query": ""}), []string{"query in body should be at least 1 chars long"}},
+		"Secrets as objects":            {kubernetes(map[string]any{"apiVersion": "v1", "kind": "Secret"}), []string{"Secrets are never read as objects"}},
+		"an apiVersion that is none":    {kubernetes(map[string]any{"apiVersion": "apps/v1/deployments"}), []string{"apiVersion must be like v1 or apps/v1"}},
+		"a kind that is none":           {kubernetes(map[string]any{"kind": "deployments.apps"}), []string{"kind must be the kind as in a manifest, such as Deployment"}},
+		"a namespace that is none":      {kubernetes(map[string]any{"namespaces": []any{"Prod"}}), []string{"each must be the name of a namespace, or * for all"}},
+		"all namespaces and one":        {kubernetes(map[string]any{"namespaces": []any{"*", "prod"}}), []string{starStandsForAll}},
+		"a kubernetes source, no expression": {changes{"spec.source": map[string]any{"kubernetes": map[string]any{"apiVersion": "apps/v1", "kind": "Deployment"}}, "spec.expression": removed{}},
+			[]string{expressionMissing}},
 		"no expression":              {changes{"spec.expression": removed{}}, []string{expressionMissing}},
 		"an empty expression":        {changes{"spec.expression": ""}, []string{"spec.expression in body should be at least 1 chars long"}},
 		"a huge expression":          {changes{"spec.expression": strings.Repeat("x", 16385)}, []string{"spec.expression: Too long: may not be more than 16384"}},
@@ -110,9 +142,11 @@ func TestABadInvariantIsRefusedWithWhatToWriteInstead(t *testing.T) {
 		"a snapshot of nothing":      {changes{"spec.snapshot": []any{map[string]any{"name": "capacity"}}}, []string{"exactly one of expression and query is needed"}},
 		"a snapshot of both": {changes{"spec.snapshot": []any{map[string]any{"name": "capacity", "expression": "self", "query": "up"}}},
 			[]string{"exactly one of expression and query is needed"}},
-		"a snapshot query": {changes{"spec.snapshot": []any{map[string]any{"name": "capacity", "query": "up"}}}, []string{"query and with are not used by this version: use expression"}},
-		"a snapshot with with": {changes{"spec.snapshot": []any{map[string]any{"name": "capacity", "expression": "self", "with": map[string]any{"x": "self"}}}},
-			[]string{"query and with are not used by this version: use expression"}},
+		"with over the store's ID":    {query(map[string]any{"storeID": "self.id"}), []string{snapshotName}},
+		"with a name that is no name": {query(map[string]any{"in-stance": "self.id"}), []string{snapshotName}},
+		"with an empty expression":    {query(map[string]any{"instance": ""}), []string{"should be at least 1 chars long"}},
+		"with without a query": {changes{"spec.snapshot": []any{map[string]any{"name": "capacity", "expression": "self", "with": map[string]any{"x": "self"}}}},
+			[]string{"with goes with query: it fills in its $names"}},
 		"a snapshot without a name":   {changes{"spec.snapshot": snapshots("")}, []string{"spec.snapshot[0].name in body should be at least 1 chars long"}},
 		"two snapshots with one name": {changes{"spec.snapshot": snapshots("capacity", "capacity")}, []string{`spec.snapshot[1]: Duplicate value: {"name":"capacity"}`}},
 		"17 snapshots":                {changes{"spec.snapshot": snapshots(strings.Split("a b c d e f g h i j k l m n o p q", " ")...)}, []string{"spec.snapshot: Too many: 17: must have at most 16 items"}},
@@ -147,6 +181,19 @@ func TestAnInvariantAtTheLimitsIsAdmitted(t *testing.T) {
 		"onAbsent Keep":                {"spec.onAbsent": "Keep"},
 		"severity Info":                {"spec.severity": "Info"},
 		"an expression of 16384 bytes": {"spec.expression": strings.Repeat("x", 16384)},
+		"prometheus":                   sourceChange("prometheus", map[string]any{"query": "up"}, nil),
+		"prometheus without an expression": {"spec.source": map[string]any{"prometheus": map[string]any{"query": "up == 0"}},
+			"spec.expression": removed{}, "spec.storeID": removed{}},
+		"prometheus with all it needs": sourceChange("prometheus", map[string]any{"query": "up"}, map[string]any{"url": "https://prometheus/path",
+			"secretRef": map[string]any{"name": "a"}, "certSecretRef": map[string]any{"name": "b"}}),
+		"kubernetes": sourceChange("kubernetes", map[string]any{"apiVersion": "v1", "kind": "Pod"}, nil),
+		"a kind of a group with a dash": sourceChange("kubernetes", map[string]any{"apiVersion": "cert-manager.io/v1", "kind": "Certificate"},
+			map[string]any{"namespaces": []any{"*"}}),
+		"a Secret over https": {"spec.source.http.url": "https://pd:2379", "spec.source.http.secretRef": map[string]any{"name": "pd"}},
+		"certificates":        {"spec.source.http.url": "https://pd:2379", "spec.source.http.certSecretRef": map[string]any{"name": "pd"}},
+		"a Secret over http that may": {"spec.source.http.secretRef": map[string]any{"name": "pd"},
+			"spec.source.http.allowCredentialsOverHTTP": true},
+		"a snapshot query": {"spec.snapshot": []any{map[string]any{"name": "p99", "query": "up", "with": map[string]any{"instance": "self.address"}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -214,12 +261,12 @@ func TestWhatAnInvariantLeavesOutHasItsDefault(t *testing.T) {
 	var got v1alpha1.Invariant
 	must(t, c.Get(t.Context(), client.ObjectKeyFromObject(invariant), &got))
 	spec := got.Spec
-	if spec.Severity != v1alpha1.Warning || spec.MinStores == nil || *spec.MinStores != 1 ||
+	if spec.Severity != v1alpha1.Warning ||
 		spec.Source.HTTP.Timeout.Or(0) != 5*time.Second || spec.UnobservableAfter.Or(0) != v1alpha1.DefaultUnobservableAfter {
-		t.Errorf("severity %q, minStores %v, timeout %v, unobservableAfter %v; want Warning, 1, 5s, 2m",
-			spec.Severity, spec.MinStores, spec.Source.HTTP.Timeout, spec.UnobservableAfter)
+		t.Errorf("severity %q, timeout %v, unobservableAfter %v; want Warning, 5s, 2m",
+			spec.Severity, spec.Source.HTTP.Timeout, spec.UnobservableAfter)
 	}
-	if spec.Interval != nil || spec.GracePeriod != nil || spec.ResolveAfter != nil || spec.OnAbsent != "" || spec.Suspend {
+	if spec.MinStores != nil || spec.Interval != nil || spec.GracePeriod != nil || spec.ResolveAfter != nil || spec.OnAbsent != "" || spec.Suspend {
 		t.Errorf("what the monitor decides is written into the spec: %+v", spec)
 	}
 }

@@ -86,15 +86,16 @@ type InvariantSpec struct {
 	UnobservableAfter *Duration `json:"unobservableAfter,omitempty"`
 
 	// Fewer readings than this is no observation: the verdict is Unknown, because an empty list more often
-	// means that the source lost its memory than that all stores are gone. Default 1.
+	// means that the source lost its memory than that all stores are gone. Default 1; 0 for prometheus without an
+	// expression, where no series means that all is well.
 	// +optional
-	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	MinStores *int32 `json:"minStores,omitempty"`
 
 	// What becomes of a violated store that a good observation no longer lists. Clear: it counts as
-	// satisfied. Keep: its ticket stays as it is. Default Clear.
+	// satisfied. Keep: its ticket stays as it is. Default Clear; Keep for prometheus with an expression, because
+	// a store that died has no series.
 	// +optional
 	OnAbsent OnAbsent `json:"onAbsent,omitempty"`
 
@@ -113,7 +114,8 @@ type InvariantSpec struct {
 
 	// A CEL expression that gives the ID of the store that a reading is about, as a string, such as
 	// string(self.store.id). self is the reading. Readings with the same ID are one store. Left out: one verdict about the system as a whole, and
-	// in expression, message and snapshot, self is the list of all readings.
+	// in expression, message and snapshot, self is the list of all readings; but where prometheus has no expression, the labels
+	// of each series are its ID.
 	// An ID has at most 320 characters; an empty one makes the verdict Unknown.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -122,7 +124,9 @@ type InvariantSpec struct {
 
 	// A CEL expression that gives true when all is well, such as self.store.state_name == 'Up'. It has what
 	// Kubernetes' own CEL has (optionals, quantity, url, ip, semver, regex, lists, sets), self for the
-	// reading and now for the time of the check. When it fails, the verdict is Unknown, not Violated;
+	// reading, oldSelf for the same store's reading in the previous good observation, and now for the time of the check. A store's
+	// first reading, also after a restart of the monitor, gives no verdict where oldSelf is used. With prometheus it may be left
+	// out: then each series that the query returns is a violation, as in an alerting rule. When it fails, the verdict is Unknown, not Violated;
 	// for a field that may be missing write self.?field.orValue(0).
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -167,15 +171,14 @@ type LabelValue string
 
 // Source says where readings come from.
 // +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.prometheus), has(self.kubernetes)].filter(x, x).size() == 1",message="exactly one source is needed: http, prometheus or kubernetes"
-// +kubebuilder:validation:XValidation:rule="!has(self.prometheus) && !has(self.kubernetes)",message="prometheus and kubernetes sources are not observed by this version: use http"
 type Source struct {
 	// Readings from an HTTP endpoint that answers JSON.
 	// +optional
 	HTTP *HTTPSource `json:"http,omitempty"`
-	// Readings from a PromQL query. Not observed by this version: the API server refuses it.
+	// Readings from a PromQL query: each series is one.
 	// +optional
 	Prometheus *PrometheusSource `json:"prometheus,omitempty"`
-	// Readings from Kubernetes objects. Not observed by this version: the API server refuses it.
+	// Readings from Kubernetes objects: each object is one.
 	// +optional
 	Kubernetes *KubernetesSource `json:"kubernetes,omitempty"`
 }
@@ -184,7 +187,7 @@ type Source struct {
 // store. Requests are GET, follow no redirect and use no proxy. An answer of more than 8 MiB is refused.
 // +kubebuilder:validation:XValidation:rule="has(self.url) != has(self.endpoints)",message="exactly one of url and endpoints is needed: url where one answer lists all stores, endpoints where each store answers for itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.items) || has(self.url)",message="items goes with url: it picks the readings out of its answer"
-// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) && !has(self.certSecretRef)",message="secretRef and certSecretRef are not used by this version: only sources that need no credentials can be observed"
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || (has(self.allowCredentialsOverHTTP) && self.allowCredentialsOverHTTP) || ((!has(self.url) || !self.url.startsWith('http:')) && (!has(self.endpoints) || self.endpoints.all(e, !e.url.startsWith('http:'))))",message="secretRef goes with https addresses: over http everyone on the way can read what it holds. If that is meant, set allowCredentialsOverHTTP: true"
 type HTTPSource struct {
 	// The address that answers for all stores, with a JSON body and a status from 200 to 299. Anything else
 	// makes the verdict Unknown.
@@ -219,13 +222,26 @@ type HTTPSource struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be a duration from 100ms to 60s, such as 5s"
 	Timeout *Duration `json:"timeout,omitempty"`
 
-	// The Secret with username and password, or token. Not used by this version: the API server refuses it.
+	Access `json:",inline"`
+}
+
+// Access is what a source wants to see before it answers.
+type Access struct {
+	// The Secret in this namespace with what to send: either username and password, or token, which goes as
+	// "Authorization: Bearer". It is read at every check, so that a new one needs no restart. The monitor must be allowed to
+	// read it: the condition Ready has the commands that allow it.
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
-	// The Secret with ca.crt, tls.crt and tls.key. Not used by this version: the API server refuses it.
+	// The Secret in this namespace with ca.crt, the authorities to trust in place of those of the monitor's image, and
+	// tls.crt and tls.key, the certificate to show. Each half may be left out. Read at every check, like secretRef.
 	// +optional
 	CertSecretRef *SecretReference `json:"certSecretRef,omitempty"`
+
+	// true: what secretRef holds may be sent to an http address, where everyone on the way can read it.
+	// Default false: only over https.
+	// +optional
+	AllowCredentialsOverHTTP bool `json:"allowCredentialsOverHTTP,omitempty"`
 }
 
 // Endpoint is the address of one store.
@@ -241,14 +257,23 @@ type Endpoint struct {
 	URL string `json:"url"`
 }
 
-// PrometheusSource gets readings from an instant query.
-// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) && !has(self.certSecretRef)",message="secretRef and certSecretRef are not used by this version: only sources that need no credentials can be observed"
+// PrometheusSource gets readings from an instant query, by GET, of the API of Prometheus or of what speaks like it (Thanos, Mimir,
+// VictoriaMetrics). Follows no redirect and uses no proxy. An answer of more than 8 MiB is refused. A value that is NaN is
+// Unknown, as is a native histogram: take histogram_quantile of it. A warning of the API (the data may be partial) makes all
+// of it Unknown.
+// +kubebuilder:validation:XValidation:rule="!has(self.secretRef) || (has(self.allowCredentialsOverHTTP) && self.allowCredentialsOverHTTP) || (has(self.url) && !self.url.startsWith('http:'))",message="secretRef goes with a url of its own that is https: over http everyone on the way can read what it holds. If that is meant, set allowCredentialsOverHTTP: true"
+// +kubebuilder:validation:XValidation:rule="has(self.url) || (!has(self.secretRef) && !has(self.certSecretRef))",message="secretRef and certSecretRef go with a url: the monitor's --prometheus-url gets none of them"
 type PrometheusSource struct {
-	// The address of the Prometheus-compatible API. Default: the monitor's --prometheus-url.
+	// The address of the Prometheus-compatible API, such as http://prometheus:9090, to which /api/v1/query is added.
+	// Default: the monitor's --prometheus-url.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",message="url must be like http://prometheus:9090"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[^/]*//[^/?#]*@')",message="url must hold no user and no password: whoever may read Invariants would read them"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('?') && !self.contains('#')",message="url must have no query: it is the address of the API, to which /api/v1/query is added"
 	URL string `json:"url,omitempty"`
-	// The PromQL query. Each series is a reading: self.value (double) and self.labels (map).
+	// The PromQL query, evaluated at the moment of the check. Each series is a reading: self.value (double) and self.labels (map
+	// of strings). A scalar is one reading without labels. At most 10000 series.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16384
 	Query string `json:"query"`
@@ -257,32 +282,35 @@ type PrometheusSource struct {
 	// +kubebuilder:default="5s"
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('100ms') && duration(self) <= duration('60s')",message="timeout must be a duration from 100ms to 60s, such as 5s"
 	Timeout *Duration `json:"timeout,omitempty"`
-	// The Secret with username and password, or token.
-	// +optional
-	SecretRef *SecretReference `json:"secretRef,omitempty"`
-	// The Secret with ca.crt, tls.crt and tls.key.
-	// +optional
-	CertSecretRef *SecretReference `json:"certSecretRef,omitempty"`
+	Access  `json:",inline"`
 }
 
-// KubernetesSource gets readings from objects in the API server.
+// KubernetesSource gets readings from objects in the API server, of any kind that the cluster's admin lets the monitor read, but
+// for Secrets. They are watched, so that looking at them costs the API server nothing. What is in metadata.managedFields and the
+// annotation kubectl.kubernetes.io/last-applied-configuration is left out.
+// +kubebuilder:validation:XValidation:rule="self.apiVersion != 'v1' || self.kind != 'Secret'",message="Secrets are never read as objects: what they hold would stand in messages and tickets"
 type KubernetesSource struct {
 	// The API version of the objects, such as apps/v1.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="apiVersion must be like v1 or apps/v1"
 	APIVersion string `json:"apiVersion"`
 	// The kind of the objects, such as Deployment.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z][A-Za-z0-9]*$')",message="kind must be the kind as in a manifest, such as Deployment"
 	Kind string `json:"kind"`
 	// Which of them. Default: all.
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
-	// The namespaces to look in. Default: the Invariant's own.
+	// The namespaces to look in, or ["*"] for all. Default: the Invariant's own. Others, and kinds that are in no namespace, only
+	// where the cluster's admin labelled the Invariant's namespace with operator.invariant.dev/observes=cluster.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=100
 	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.all(n, n == '*' || n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))",message="each must be the name of a namespace, or * for all"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(n, n == '*') || self.size() == 1",message="* stands for all namespaces: name no other beside it"
 	Namespaces []string `json:"namespaces,omitempty"`
 }
 
@@ -296,7 +324,7 @@ type SecretReference struct {
 
 // SnapshotSpec is one piece of evidence.
 // +kubebuilder:validation:XValidation:rule="has(self.expression) != has(self.query)",message="exactly one of expression and query is needed"
-// +kubebuilder:validation:XValidation:rule="!has(self.query) && !has(self.with)",message="query and with are not used by this version: use expression"
+// +kubebuilder:validation:XValidation:rule="!has(self.with) || has(self.query)",message="with goes with query: it fills in its $names"
 type SnapshotSpec struct {
 	// What the ticket calls it.
 	// +kubebuilder:validation:MinLength=1
@@ -307,15 +335,16 @@ type SnapshotSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	Expression string `json:"expression,omitempty"`
-	// A PromQL query. Not used by this version: the API server refuses it.
+	// A PromQL query, asked of the source's Prometheus or else of the monitor's --prometheus-url. In its quoted strings, $storeID
+	// stands for the store's ID, $name for what with says; $$ for a $. They are quoted, in a regular expression too.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=16384
 	Query string `json:"query,omitempty"`
-	// CEL expressions whose strings stand in query in place of $name. Not used by this version: the API
-	// server refuses it.
+	// CEL expressions over self and now whose strings stand in query in place of $name, such as {instance: self.store.address}.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^[a-zA-Z_][a-zA-Z0-9_]{0,62}$') && k != 'storeID')",message="each key must be a name such as instance, of letters, digits and '_'; $storeID is always there"
 	With map[string]CELString `json:"with,omitempty"`
 }
 
@@ -336,7 +365,8 @@ type InvariantStatus struct {
 	System string `json:"system,omitempty"`
 	// Ready: the spec is usable and its source answers. Satisfied: what the last check said, naming the
 	// first five stores. Reasons of what could not be judged: Timeout, Unreachable, HTTPStatus, TooLarge,
-	// InvalidBody, NoStores, Partial, Forbidden, InvalidExpression, EvaluationFailed, CostExceeded.
+	// InvalidBody, NotANumber, NoStores, Partial, Forbidden, InvalidSecret, NoSuchKind, NotSynced, InvalidExpression,
+	// EvaluationFailed, CostExceeded, FirstReading.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

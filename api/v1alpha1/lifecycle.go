@@ -176,3 +176,31 @@ func (i *Invariant) MutedUntil() (time.Time, error) {
 	}
 	return until, nil
 }
+
+// AlertStyle tells whether each reading is a violation, because nothing says what must be true of it: as in an alerting rule,
+// the query picks out what is wrong.
+func (s *InvariantSpec) AlertStyle() bool { return s.Expression == "" && s.Source.Prometheus != nil }
+
+// MinStoresOrDefault is how many readings are an observation.
+func (s *InvariantSpec) MinStoresOrDefault() int {
+	switch {
+	case s.MinStores != nil:
+		return int(*s.MinStores)
+	case s.AlertStyle():
+		return 0
+	default:
+		return 1
+	}
+}
+
+// OnAbsentOrDefault is what becomes of a violated store that is no longer listed.
+func (s *InvariantSpec) OnAbsentOrDefault() OnAbsent {
+	switch {
+	case s.OnAbsent != "":
+		return s.OnAbsent
+	case s.Source.Prometheus != nil && !s.AlertStyle():
+		return OnAbsentKeep
+	default:
+		return OnAbsentClear
+	}
+}

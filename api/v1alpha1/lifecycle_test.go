@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -145,5 +146,27 @@ func TestAMuteEndsAtAnRFC3339TimeAndNothingElseMutes(t *testing.T) {
 	}
 	if until, err := (&v1alpha1.Invariant{}).MutedUntil(); err != nil || !until.IsZero() {
 		t.Errorf("no annotation: %v, %v; want no mute and no error", until, err)
+	}
+}
+
+func TestWhatAnInvariantDoesNotSayGoesByItsSource(t *testing.T) {
+	alert := v1alpha1.InvariantSpec{Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up == 0"}}}
+	query := v1alpha1.InvariantSpec{Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up"}}, Expression: "self.value == 1.0"}
+	plain := v1alpha1.InvariantSpec{Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: "http://pd"}}, Expression: "self.ok"}
+	told := v1alpha1.InvariantSpec{Source: query.Source, Expression: query.Expression, MinStores: ptr.To(int32(7)), OnAbsent: v1alpha1.OnAbsentClear}
+	for _, test := range []struct {
+		name      string
+		spec      v1alpha1.InvariantSpec
+		minStores int
+		onAbsent  v1alpha1.OnAbsent
+	}{
+		{"an alert: no series, all is well", alert, 0, v1alpha1.OnAbsentClear},
+		{"a query: a dead store has no series", query, 1, v1alpha1.OnAbsentKeep},
+		{"another source: what is not listed is gone", plain, 1, v1alpha1.OnAbsentClear},
+		{"what it does say", told, 7, v1alpha1.OnAbsentClear},
+	} {
+		if minStores, onAbsent := test.spec.MinStoresOrDefault(), test.spec.OnAbsentOrDefault(); minStores != test.minStores || onAbsent != test.onAbsent {
+			t.Errorf("%s: minStores %d, onAbsent %s; want %d, %s", test.name, minStores, onAbsent, test.minStores, test.onAbsent)
+		}
 	}
 }

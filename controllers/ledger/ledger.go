@@ -50,7 +50,7 @@ func PolicyOf(i *v1alpha1.Invariant, now time.Time) Invariant {
 		GracePeriod:       i.Spec.GracePeriod.Or(0),
 		ResolveAfter:      i.Spec.ResolveAfter.Or(0),
 		UnobservableAfter: i.Spec.UnobservableAfter.Or(v1alpha1.DefaultUnobservableAfter),
-		OnAbsent:          cmp.Or(i.Spec.OnAbsent, v1alpha1.OnAbsentClear),
+		OnAbsent:          i.Spec.OnAbsentOrDefault(),
 		Flapping:          flappingOf(i.Spec.Flapping),
 		RunbookURL:        i.Spec.RunbookURL,
 		Labels:            labels,
