@@ -39,6 +39,8 @@ const DefaultWorkers = 4
 const (
 	// skippedRetry is when a cycle is tried again that found too many looks under way.
 	skippedRetry = 500 * time.Millisecond
+	// turnRetry is when a cycle is tried again whose namespace has its share of the workers.
+	turnRetry = 50 * time.Millisecond
 	// lookWatchdog is when a cycle whose look is under way looks again, should its end ever go unnoticed.
 	lookWatchdog = 90 * time.Second
 )
@@ -50,8 +52,10 @@ type CycleReconciler struct {
 	Client client.Client
 	// Live reads from the API server.
 	Live client.Reader
-	// Getter reads sources.
-	Getter *observe.Getter
+	// Observer reads sources.
+	Observer *observe.Observer
+	// Objects is where Observer reads Kubernetes objects, which is told what is still needed; nil: nowhere.
+	Objects *observe.Objects
 	// Recorder writes Events.
 	Recorder events.EventRecorder
 	// Clock tells the time.
@@ -67,6 +71,10 @@ type CycleReconciler struct {
 
 	looks *observations
 	tally tally
+
+	// retained is what checks keep for oldSelf.
+	retained *observe.Budget
+	turns    turns
 
 	mu      sync.Mutex
 	systems map[types.NamespacedName]*system
@@ -104,7 +112,8 @@ func (r *CycleReconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 func (r *CycleReconciler) init() {
 	r.systems = map[types.NamespacedName]*system{}
-	r.looks = newObservations(r.Getter, r.Clock, r.wake)
+	r.retained = observe.NewBudget(maxRetained, maxRetainedPerNamespace)
+	r.looks = newObservations(r.Observer, r.Clock, r.wake)
 }
 
 // keepQueue keeps the queue, so that a look that is over can wake its system.
@@ -147,13 +156,20 @@ func (r *CycleReconciler) Reconcile(ctx context.Context, request reconcile.Reque
 			result = reconcile.Result{RequeueAfter: r.Interval}
 		}
 	}()
+	if !r.turns.begin(request.Namespace, r.Workers) {
+		return reconcile.Result{RequeueAfter: turnRetry}, nil
+	}
+	defer r.turns.end(request.Namespace)
 	s, err := r.gather(ctx, request.NamespacedName)
 	if err != nil {
 		log.Error(err, "cycle skipped")
 		return reconcile.Result{RequeueAfter: r.Interval}, nil
 	}
+	r.keepWatches(s)
 	if s.gone() {
-		r.looks.take(request.NamespacedName)
+		if over, _ := r.looks.take(request.NamespacedName); over != nil {
+			over.seen.Release()
+		}
 		r.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
@@ -167,6 +183,7 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 		return lookWatchdog
 	}
 	if over != nil {
+		defer over.seen.Release()
 		r.finish(ctx, log, s, over)
 	}
 	now := r.Clock.Now()
@@ -192,7 +209,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if ctx.Err() != nil {
 		return
 	}
-	results := s.judge(ctx, l)
+	results := s.judge(ctx, l, r.retained)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, began: l.began}
 	if err := recorder.fresh(); err != nil {
@@ -218,9 +235,21 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	cycleDuration.Observe(r.Clock.Since(began).Seconds() + began.Sub(l.finished).Seconds())
 }
 
+// keepWatches ends the watches that no Invariant of the system needs any more.
+func (r *CycleReconciler) keepWatches(s *scope) {
+	if r.Objects != nil {
+		r.Objects.Keep(s.key, s.watched())
+	}
+}
+
 // forget drops all that is kept of a system that no longer exists.
 func (r *CycleReconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
+	if s := r.systems[key]; s != nil {
+		for _, c := range s.checks {
+			c.retained.Release()
+		}
+	}
 	delete(r.systems, key)
 	r.mu.Unlock()
 	r.tally.forget(key)

@@ -142,7 +142,7 @@ func startMonitor(t *testing.T, namespace string, interval time.Duration, worker
 	r := &CycleReconciler{
 		Client:   mgr.GetClient(),
 		Live:     mgr.GetAPIReader(),
-		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+		Observer: observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		Recorder: mgr.GetEventRecorder("monitor"),
 		Clock:    clock.RealClock{},
 		Interval: interval,

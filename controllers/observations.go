@@ -33,8 +33,8 @@ type look struct {
 
 // observations are the looks of all systems.
 type observations struct {
-	getter *observe.Getter
-	clock  clock.PassiveClock
+	observer *observe.Observer
+	clock    clock.PassiveClock
 	// wake is called when a look is over.
 	wake func(types.NamespacedName)
 
@@ -44,8 +44,8 @@ type observations struct {
 	perNamespace map[string]int
 }
 
-func newObservations(getter *observe.Getter, clock clock.PassiveClock, wake func(types.NamespacedName)) *observations {
-	return &observations{getter: getter, clock: clock, wake: wake,
+func newObservations(observer *observe.Observer, clock clock.PassiveClock, wake func(types.NamespacedName)) *observations {
+	return &observations{observer: observer, clock: clock, wake: wake,
 		looks: map[types.NamespacedName]*look{}, perNamespace: map[string]int{}}
 }
 
@@ -73,7 +73,7 @@ func (o *observations) begin(ctx context.Context, system types.NamespacedName, t
 	o.running++
 	o.perNamespace[system.Namespace]++
 	go func() {
-		o.end(system, l, o.getter.Look(ctx, specs))
+		o.end(system, l, o.observer.Look(ctx, system, specs))
 		o.wake(system)
 	}()
 	return true

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,7 @@ import (
 	"invariant.dev/operator/controllers/judge"
 	"invariant.dev/operator/controllers/ledger"
 	"invariant.dev/operator/controllers/observe"
+	"invariant.dev/operator/controllers/verdict"
 )
 
 const (
@@ -27,6 +29,8 @@ const (
 	// maxEvidence is for how many violations of a batch snapshots are taken, and evidenceTime how long that may take.
 	maxEvidence  = 20
 	evidenceTime = 5 * time.Second
+	// maxQueries is for how many violations evidence is taken at the same time.
+	maxQueries = 8
 	// counterCost is what writing the counters of one violation costs the API server: a ticket that only counts is
 	// written at most every max(interval, counterCost x violations).
 	counterCost = 30 * time.Millisecond
@@ -261,13 +265,24 @@ func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
 func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation) {
 	ctx, cancel := context.WithTimeout(ctx, evidenceTime)
 	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(maxQueries)
 	for i := range batch[:min(len(batch), maxEvidence)] {
 		v := &batch[i]
 		reading, violating := r.results[v.Invariant].Violating[v.StoreID]
-		if violating && v.Reason == v1alpha1.Violated {
-			v.Snapshot = r.scope.checks[v.Invariant].program.Snapshot(ctx, reading, r.cycle.Now)
+		if !violating || v.Reason != v1alpha1.Violated {
+			continue
 		}
+		program, spec := r.scope.checks[v.Invariant].program, &r.scope.invariants[v.Invariant].Spec
+		ask := func(ctx context.Context, query string) (string, *verdict.Fault) {
+			return r.reconciler.Observer.Ask(ctx, r.scope.key, spec, query)
+		}
+		group.Go(func() error {
+			v.Snapshot = program.Snapshot(ctx, v.StoreID, reading, r.cycle.Now, ask)
+			return nil
+		})
 	}
+	_ = group.Wait()
 }
 
 // update writes a ticket's next status, unless only counters changed and their time has not come.

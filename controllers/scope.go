@@ -13,6 +13,7 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/judge"
 	"invariant.dev/operator/controllers/ledger"
+	"invariant.dev/operator/controllers/observe"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -45,6 +46,9 @@ type check struct {
 	judgedAt time.Time
 	program  *judge.Program
 	fault    *verdict.Fault
+	// past is what its checks leave for the next, and retained the memory that it may take for that.
+	past     judge.Past
+	retained *observe.Lease
 	// mute is the annotation operator/mute-until as it was when it was last looked at, and muted whether it muted then.
 	mute  string
 	muted bool
@@ -118,6 +122,7 @@ func (s *scope) recall() {
 		}
 		next := &check{uid: invariant.UID, generation: invariant.Generation}
 		if before != nil {
+			before.retained.Release()
 			next.mute, next.muted = before.mute, before.muted
 		}
 		program, err := judge.Compile(&invariant.Spec)
@@ -129,6 +134,7 @@ func (s *scope) recall() {
 	}
 	for name := range s.checks {
 		if s.invariants[name] == nil {
+			s.checks[name].retained.Release()
 			delete(s.checks, name)
 			delete(s.memory, name)
 		}
@@ -230,7 +236,7 @@ func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets 
 }
 
 // judge judges what a look saw, for the invariants that have not changed since it began.
-func (s *scope) judge(ctx context.Context, l *look) map[string]judge.Result {
+func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) map[string]judge.Result {
 	ctx, cancel := context.WithTimeout(ctx, maxJudgeTime)
 	defer cancel()
 	results := make(map[string]judge.Result, len(l.due))
@@ -245,10 +251,43 @@ func (s *scope) judge(ctx context.Context, l *look) map[string]judge.Result {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, maxCheckTime)
-		results[asked.Name] = c.program.Judge(ctx, l.seen.Observation(&invariant.Spec), l.tick)
+		results[asked.Name] = c.program.JudgeAfter(ctx, &c.past, l.seen.Observation(&asked.Spec), l.tick)
 		cancel()
+		if !c.retain(s.key.Namespace, retained) {
+			results[asked.Name] = judge.Result{Judgement: verdict.Judgement{Fault: &verdict.Fault{Reason: verdict.TooLarge, Message: "oldSelf: the Invariants " +
+				"of this namespace keep more for their next checks than the monitor holds; look at fewer stores, or at less of each"}}}
+		}
 	}
 	return results
+}
+
+// What checks keep for oldSelf takes no more memory than this, in bytes, about.
+const (
+	maxRetained             = 64 << 20
+	maxRetainedPerNamespace = 24 << 20
+	retainedValue           = 96
+)
+
+// retain takes the memory for what a check keeps, or makes it forget that and tells so.
+func (c *check) retain(namespace string, budget *observe.Budget) bool {
+	c.retained.Release()
+	c.retained = budget.Lease(namespace, maxRetainedPerNamespace)
+	if c.retained.Take(retainedValue * int64(c.past.Values())) {
+		return true
+	}
+	c.past.Forget()
+	return false
+}
+
+// watched are the Kubernetes objects that the invariants look at.
+func (s *scope) watched() []*v1alpha1.KubernetesSource {
+	var sources []*v1alpha1.KubernetesSource
+	for _, invariant := range s.invariants {
+		if source := invariant.Spec.Source.Kubernetes; source != nil && !invariant.Spec.Suspend {
+			sources = append(sources, source)
+		}
+	}
+	return sources
 }
 
 // policies are what the ledger has to know of all invariants of the system.

@@ -16,10 +16,13 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -64,7 +67,8 @@ var monitorConfig = sync.OnceValues(func() (*rest.Config, error) {
 	if err := plane.Namespace(ctx, "operator-system"); err != nil {
 		return nil, err
 	}
-	for _, file := range []string{"service_account.yaml", "role.yaml", "role_binding.yaml"} {
+	for _, file := range []string{"service_account.yaml", "role.yaml", "role_binding.yaml",
+		"observed_role.yaml", "observed_role_binding.yaml", "observe_workloads_role.yaml"} {
 		if _, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", "apply", "-f", "../config/rbac/"+file); err != nil {
 			return nil, err
 		}
@@ -86,14 +90,20 @@ type bench struct {
 	// system is the one whose cycles run.
 	system string
 	// api is an administrator's, live and cache are the monitor's.
-	api     client.Client
-	live    client.Client
-	cache   client.Client
-	clock   *testingclock.FakeClock
-	source  *stores
-	monitor *CycleReconciler
-	tender  *TicketReconciler
-	events  *eventLog
+	api   client.Client
+	live  client.Client
+	cache client.Client
+	clock *testingclock.FakeClock
+	// prometheusURL is the monitor's --prometheus-url.
+	prometheusURL string
+	mapper        meta.RESTMapper
+	source        *stores
+	monitor       *CycleReconciler
+	tender        *TicketReconciler
+	events        *eventLog
+	// objects is where the monitor of the moment reads Kubernetes objects, and objectsConfig how.
+	objects       *observe.Objects
+	objectsConfig *rest.Config
 	// writer, if set, stands between the monitor and the API server.
 	writer func(client.Client) client.Client
 }
@@ -121,7 +131,7 @@ func newBench(t *testing.T) *bench {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Start(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	b.cache = c.GetClient()
+	b.cache, b.mapper, b.objectsConfig = c.GetClient(), c.GetRESTMapper(), config
 	b.restart()
 	return b
 }
@@ -133,10 +143,17 @@ func (b *bench) restart() {
 	if b.writer != nil {
 		writer = b.writer(b.cache)
 	}
+	if b.objects != nil {
+		b.objects.Keep(b.key(), nil)
+	}
+	client, err := dynamic.NewForConfig(b.objectsConfig)
+	must(b.t, err)
+	b.objects = &observe.Objects{Client: client, Mapper: b.mapper, Clock: b.clock}
 	b.monitor = &CycleReconciler{
 		Client:   writer,
 		Live:     b.live,
-		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+		Observer: b.observer(),
+		Objects:  b.objects,
 		Recorder: b.events,
 		Clock:    b.clock,
 		Interval: DefaultInterval,
@@ -147,6 +164,18 @@ func (b *bench) restart() {
 	b.tender = &TicketReconciler{Client: writer, Live: b.live, Recorder: b.events, Clock: b.clock, Retention: DefaultTicketRetention}
 	b.tender.init()
 	b.monitor.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+}
+
+// observer reads sources as operator monitor does.
+func (b *bench) observer() *observe.Observer {
+	observer := observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	observer.Objects, observer.Identity = b.objects, "system:serviceaccount:operator-system:operator-monitor"
+	observer.PrometheusURL = b.prometheusURL
+	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		return secret, b.live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, secret)
+	}
+	return observer
 }
 
 const testSystem = "sys"

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,6 +59,19 @@ func checkCluster(ctx context.Context, config *rest.Config, namespace string) er
 		return fmt.Errorf("the monitor may not %s: bind it to the ClusterRole operator-monitor of config/rbac", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// whoAmI is who the API server takes the monitor for, for the commands that an admin is told; empty where it does not say.
+func whoAmI(ctx context.Context, config *rest.Config) string {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return ""
+	}
+	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return ""
+	}
+	return review.Status.UserInfo.Username
 }
 
 // crdsTimeout is how long CRDs that were just installed may take to be served.

@@ -11,13 +11,17 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -64,6 +68,7 @@ type monitorOptions struct {
 	probeAddress        string
 	workers             int
 	ticketRetention     time.Duration
+	prometheusURL       string
 }
 
 func newMonitorCommand() *cobra.Command {
@@ -88,6 +93,7 @@ Outside a cluster it uses the current context of your kubeconfig; inside, its Se
 	f.DurationVar(&o.interval, "interval", controllers.DefaultInterval, "how often to check Invariants that do not say; from 1s to 24h")
 	f.StringVarP(&o.namespace, "namespace", "n", "", "the only namespace to watch; default: all")
 	f.StringArrayVar(&o.allowAddresses, "allow-address", nil, "addresses that Invariants may read although they are loopback, link-local, a metadata service or the API server, as a CIDR; may be repeated")
+	f.StringVar(&o.prometheusURL, "prometheus-url", "", "the Prometheus-compatible API to ask where an Invariant names none, such as http://prometheus.monitoring:9090. Every author of Invariants may then query all that it has")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "run only while no other monitor does; for a Deployment of more than one replica")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "where to serve metrics, over https and for those who may read /metrics, such as :8443; 0: nowhere")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", "0", "where to serve /healthz and /readyz, such as :8081; 0: nowhere")
@@ -115,7 +121,7 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
-	if err := o.setup(mgr, allow); err != nil {
+	if err := o.setup(ctx, mgr, allow); err != nil {
 		return err
 	}
 	log.Info("monitor starts", "server", config.Host, "interval", o.interval.String(), "namespace", o.watched())
@@ -144,6 +150,9 @@ func (o *monitorOptions) allowed() ([]netip.Prefix, error) {
 	if o.ticketRetention != 0 && o.ticketRetention < time.Hour {
 		return nil, fmt.Errorf("--ticket-retention is %v: it must be at least 1h, or 0 to keep tickets for ever", o.ticketRetention)
 	}
+	if err := checkPrometheusURL(o.prometheusURL); err != nil {
+		return nil, err
+	}
 	var allow []netip.Prefix
 	for _, text := range o.allowAddresses {
 		prefix, err := netip.ParsePrefix(text)
@@ -157,6 +166,18 @@ func (o *monitorOptions) allowed() ([]netip.Prefix, error) {
 		allow = append(allow, prefix)
 	}
 	return allow, nil
+}
+
+// checkPrometheusURL requires what the CRD requires of the URLs of Invariants.
+func checkPrometheusURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || !slices.Contains([]string{"http", "https"}, u.Scheme) || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("--prometheus-url must be like http://prometheus:9090, without a user, a password or a query")
+	}
+	return nil
 }
 
 // config is how to reach the cluster, and the namespace that the monitor itself is at home in: the pod's, or the
@@ -212,15 +233,20 @@ func (o *monitorOptions) metrics() metricsserver.Options {
 }
 
 // setup adds all that the monitor does to the manager.
-func (o *monitorOptions) setup(mgr manager.Manager, allow []netip.Prefix) error {
+func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("name this monitor: %w", err)
 	}
+	observer, objects, err := o.observer(ctx, mgr, allow)
+	if err != nil {
+		return fmt.Errorf("set up the sources: %w", err)
+	}
 	reconciler := &controllers.CycleReconciler{
 		Client:   mgr.GetClient(),
 		Live:     mgr.GetAPIReader(),
-		Getter:   observe.NewGetter(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())}),
+		Observer: observer,
+		Objects:  objects,
 		Recorder: mgr.GetEventRecorder("monitor"),
 		Clock:    clock.RealClock{},
 		Interval: o.interval,
@@ -249,6 +275,25 @@ func (o *monitorOptions) setup(mgr manager.Manager, allow []netip.Prefix) error 
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("cache", controllers.CacheSynced(mgr.GetCache())),
 	)
+}
+
+// observer reads sources: over the network without any right of the monitor, Secrets by name, and objects with a client of its
+// own, so that a burst of lists delays no ticket.
+func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) (*observe.Observer, *observe.Objects, error) {
+	client, err := dynamic.NewForConfig(rest.CopyConfig(mgr.GetConfig()))
+	if err != nil {
+		return nil, nil, err
+	}
+	user := whoAmI(ctx, mgr.GetConfig())
+	objects := &observe.Objects{Client: client, Mapper: mgr.GetRESTMapper(), Clock: clock.RealClock{}}
+	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())})
+	observer.PrometheusURL, observer.Identity, observer.Objects = o.prometheusURL, user, objects
+	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		err := mgr.GetAPIReader().Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, secret)
+		return secret, err
+	}
+	return observer, objects, nil
 }
 
 // apiServerAddresses are where the API server answers this monitor.

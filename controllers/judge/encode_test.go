@@ -12,7 +12,7 @@ func taken(t *testing.T, expression, reading string) v1alpha1.SnapshotValue {
 	t.Helper()
 	spec := stores("false")
 	spec.Snapshot = []v1alpha1.SnapshotSpec{{Name: "evidence", Expression: expression}}
-	values := compile(t, spec).Snapshot(t.Context(), body(t, reading).Readings[0].Value, moment)
+	values := compile(t, spec).Snapshot(t.Context(), "1", body(t, reading).Readings[0].Value, moment, noQueries)
 	if len(values) != 1 || values[0].Name != "evidence" {
 		t.Fatalf("the snapshot is %+v", values)
 	}

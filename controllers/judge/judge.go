@@ -13,7 +13,6 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
 
-	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -24,25 +23,56 @@ type Result struct {
 	Violating map[string]any
 }
 
-// Judge says what an observation means at a moment. It stops when ctx ends; then the verdict is Unknown, with
-// the reason CostExceeded.
+// Judge says what an observation means at a moment, without knowing of any before it. It stops when ctx ends; then the verdict is
+// Unknown, with the reason CostExceeded.
 func (p *Program) Judge(ctx context.Context, o verdict.Observation, now time.Time) Result {
+	return p.JudgeAfter(ctx, &Past{}, o, now)
+}
+
+// JudgeAfter is Judge after an earlier check by the same Program, whose past it carries on. What has not changed since then is
+// not judged again, where the expressions do not depend on the time or on the reading before.
+func (p *Program) JudgeAfter(ctx context.Context, past *Past, o verdict.Observation, now time.Time) Result {
 	if o.Fault != nil {
 		return failed(o.Fault)
 	}
-	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}}
+	lasting := !p.ages && !p.looksBack
+	if lasting && o.Version != "" && o.Version == past.version {
+		return past.result
+	}
+	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}, past: past, next: Past{}, lasting: lasting}
+	result := p.judge(e, o)
+	if result.Fault == nil {
+		e.next.version, e.next.result = o.Version, result
+		*past = e.next
+	}
+	return result
+}
+
+func (p *Program) judge(e *evaluator, o verdict.Observation) Result {
 	readings, fault := p.pick(e, o.Readings)
 	if fault != nil {
 		return failed(fault)
+	}
+	if len(readings) > MaxReadings {
+		return failed(tooManyReadings(len(readings)))
 	}
 	if len(readings) < p.minStores {
 		return failed(&verdict.Fault{Reason: verdict.NoStores,
 			Message: fmt.Sprintf("%d readings where minStores wants at least %d", len(readings), p.minStores)})
 	}
-	if p.storeID == nil {
+	if p.looksBack {
+		if fault := e.remember(readings); fault != nil {
+			return failed(fault)
+		}
+	}
+	if p.storeID == nil && p.expression != nil {
 		return p.judgeWhole(e, readings)
 	}
 	return p.judgeStores(e, readings)
+}
+
+func tooManyReadings[N int | types.Int](n N) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("%d readings where a check takes at most %d", n, MaxReadings)}
 }
 
 func failed(fault *verdict.Fault) Result {
@@ -54,7 +84,7 @@ func (p *Program) pick(e *evaluator, readings []verdict.Reading) ([]verdict.Read
 	if p.items == nil || len(readings) != 1 {
 		return readings, nil
 	}
-	value, fault := e.eval(p.items, readings[0].Value)
+	value, fault := e.eval(p.items, readings[0].Value, nil)
 	if fault != nil {
 		return nil, fault
 	}
@@ -64,7 +94,7 @@ func (p *Program) pick(e *evaluator, readings []verdict.Reading) ([]verdict.Read
 	}
 	size, _ := list.Size().(types.Int)
 	if size > MaxReadings {
-		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("%d readings where a check takes at most %d", size, MaxReadings)}
+		return nil, tooManyReadings(size)
 	}
 	picked := make([]verdict.Reading, 0, size)
 	for it := list.Iterator(); it.HasNext() == types.True; {
@@ -83,6 +113,7 @@ func (p *Program) judgeWhole(e *evaluator, readings []verdict.Reading) Result {
 		values = append(values, r.Value)
 	}
 	v := p.verdictOn(e, "", values)
+	e.keep("", values)
 	if v.Fault != nil {
 		return failed(v.Fault)
 	}
@@ -99,15 +130,12 @@ func (p *Program) judgeStores(e *evaluator, readings []verdict.Reading) Result {
 	stores := make(map[string]verdict.Verdict, len(readings))
 	result := Result{Violating: map[string]any{}}
 	for _, r := range readings {
-		storeID, fault := p.storeIDOf(e, r.Value)
-		v := verdict.Verdict{StoreID: storeID, Fault: cmp.Or(r.Fault, fault)}
-		if v.Fault == nil {
-			v = p.verdictOn(e, storeID, r.Value)
-		}
+		v := p.judgeReading(e, r)
 		if e.exhausted != nil {
 			return failed(e.exhausted)
 		}
-		result.Incomplete = result.Incomplete || storeID == ""
+		storeID := v.StoreID
+		result.Incomplete = result.Incomplete || (storeID == "" && p.storeID != nil)
 		before, again := stores[storeID]
 		if again && rank(before) <= rank(v) {
 			continue
@@ -124,6 +152,21 @@ func (p *Program) judgeStores(e *evaluator, readings []verdict.Reading) Result {
 	return result
 }
 
+// judgeReading gives a verdict on one reading, or takes that on the same one before.
+func (p *Program) judgeReading(e *evaluator, r verdict.Reading) verdict.Verdict {
+	if v, known := e.known(r.Version); known {
+		return v
+	}
+	storeID, fault := p.storeIDOf(e, r.Value)
+	v := verdict.Verdict{StoreID: storeID, Fault: cmp.Or(r.Fault, fault)}
+	if v.Fault == nil {
+		v = p.verdictOn(e, storeID, r.Value)
+		e.keep(storeID, r.Value)
+		e.note(r.Version, v)
+	}
+	return v
+}
+
 // rank orders what readings of the same store say: the lowest holds.
 func rank(v verdict.Verdict) int {
 	return slices.Index([]verdict.Truth{verdict.Violated, verdict.Unknown, verdict.Satisfied}, v.Truth)
@@ -131,7 +174,10 @@ func rank(v verdict.Verdict) int {
 
 // storeIDOf is the ID of the store that a reading is about. Where it cannot be told, it is empty and there is a fault.
 func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) {
-	value, fault := e.eval(p.storeID, reading)
+	if p.storeID == nil {
+		return labelsID(reading), nil
+	}
+	value, fault := e.eval(p.storeID, reading, nil)
 	if fault != nil {
 		return "", fault
 	}
@@ -149,7 +195,15 @@ func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) 
 
 // verdictOn judges one reading.
 func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.Verdict {
-	value, fault := e.eval(p.expression, reading)
+	if p.expression == nil {
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, nil)}
+	}
+	before, seen := e.past.readings[storeID]
+	if p.looksBack && !seen {
+		return verdict.Verdict{StoreID: storeID, Fault: &verdict.Fault{Reason: verdict.FirstReading,
+			Message: "oldSelf: this is the first reading, so there is none to compare it with; the next check has one"}}
+	}
+	value, fault := e.eval(p.expression, reading, before)
 	if fault != nil {
 		fault.Message += missingFieldHint(fault.Message, p.expression.source)
 		return verdict.Verdict{StoreID: storeID, Fault: fault}
@@ -158,18 +212,18 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 	case types.True:
 		return verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied}
 	case types.False:
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading)}
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, before)}
 	}
 	return verdict.Verdict{StoreID: storeID, Fault: evaluationFailed("expression",
 		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}
 }
 
 // messageOf is a violation's message. A message that fails does not unmake the violation.
-func (p *Program) messageOf(e *evaluator, reading any) string {
+func (p *Program) messageOf(e *evaluator, reading, before any) string {
 	if p.message == nil {
 		return p.fallback
 	}
-	value, fault := e.eval(p.message, reading)
+	value, fault := e.eval(p.message, reading, before)
 	text, ok := value.(types.String)
 	switch {
 	case fault != nil:
@@ -180,25 +234,6 @@ func (p *Program) messageOf(e *evaluator, reading any) string {
 	return strings.ToValidUTF8(string(text), "�")
 }
 
-// Snapshot takes the evidence of one violated store. A piece that fails carries its error.
-func (p *Program) Snapshot(ctx context.Context, reading any, now time.Time) []v1alpha1.SnapshotValue {
-	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}}
-	var values []v1alpha1.SnapshotValue
-	for _, s := range p.snapshot {
-		if s.program == nil {
-			continue
-		}
-		value, fault := e.eval(s.program, reading)
-		if fault != nil {
-			values = append(values, v1alpha1.SnapshotValue{Name: s.name, Error: clip(fault.Message)})
-			continue
-		}
-		text, truncated := encode(value)
-		values = append(values, v1alpha1.SnapshotValue{Name: s.name, Value: text, Truncated: truncated})
-	}
-	return values
-}
-
 // evaluator evaluates within the cost and the time of one check.
 type evaluator struct {
 	ctx  context.Context
@@ -206,13 +241,18 @@ type evaluator struct {
 	cost uint64
 	// exhausted is set once the check has used up its cost or its time; nothing is evaluated after that.
 	exhausted *verdict.Fault
+	// past is what the checks before left, and next what this one leaves.
+	past *Past
+	next Past
+	// lasting: what is said of a reading holds for as long as it does not change.
+	lasting bool
 }
 
-func (e *evaluator) eval(x *expression, self any) (ref.Val, *verdict.Fault) {
+func (e *evaluator) eval(x *expression, self, before any) (ref.Val, *verdict.Fault) {
 	if e.exhausted != nil {
 		return nil, e.exhausted
 	}
-	value, details, err := x.program.ContextEval(e.ctx, map[string]any{"self": self, "now": e.now})
+	value, details, err := x.program.ContextEval(e.ctx, map[string]any{nameSelf: self, nameOldSelf: before, nameNow: e.now})
 	if details != nil && details.ActualCost() != nil {
 		e.cost += *details.ActualCost()
 	}
@@ -221,15 +261,18 @@ func (e *evaluator) eval(x *expression, self any) (ref.Val, *verdict.Fault) {
 		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": the check ran out of time"}
 		return nil, e.exhausted
 	case e.cost > maxCheckCost:
-		e.exhausted = &verdict.Fault{Reason: verdict.CostExceeded,
-			Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
+		e.exhausted = tooMuchToCompute(x)
 		return nil, e.exhausted
 	case isCostLimit(err):
-		return nil, &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
+		return nil, tooMuchToCompute(x)
 	case err != nil:
 		return nil, evaluationFailed(x.field, withoutData(err.Error(), x.source))
 	}
 	return value, nil
+}
+
+func tooMuchToCompute(x *expression) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
 }
 
 // withoutData cuts what an error of CEL quotes of a reading: only the author's own words may reach a message.
@@ -241,10 +284,6 @@ func withoutData(message, source string) string {
 		return before + "no such key"
 	}
 	return message
-}
-
-func isCostLimit(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "actual cost limit exceeded")
 }
 
 func evaluationFailed(field, why string) *verdict.Fault {

@@ -4,6 +4,8 @@ package judge
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/cel-go/cel"
@@ -25,7 +27,7 @@ const (
 	maxCallCost  = 10_000_000
 	maxCheckCost = 30_000_000
 	// interruptEvery is after how many steps of a loop an evaluation looks at its deadline.
-	interruptEvery = 100
+	interruptEvery = 20
 )
 
 // languageVersion is the Kubernetes version whose CEL this is.
@@ -33,16 +35,22 @@ var languageVersion = version.MajorMinor(1, 37)
 
 // Program is an Invariant's expressions, compiled. It may be used by many goroutines.
 type Program struct {
+	// expression is nil where each reading is a violation.
 	items, storeID, expression, message *expression
-	snapshot                            []namedProgram
+	snapshot                            []evidence
 	// fallback is the message where there is none.
 	fallback  string
 	minStores int
+	// ages: what is said of a reading depends on the time too. looksBack: and on the reading before it.
+	ages, looksBack bool
 }
 
-type namedProgram struct {
-	name    string
-	program *expression
+// evidence is one piece of a snapshot: what an expression gives, or the answer to a query.
+type evidence struct {
+	name       string
+	expression *expression
+	query      *query
+	with       map[string]*expression
 }
 
 // expression is one compiled expression.
@@ -55,38 +63,26 @@ type expression struct {
 // Compile compiles the expressions of a spec. The error is a *verdict.Fault with the reason InvalidExpression that names
 // the field and says where in it the fault is.
 func Compile(spec *v1alpha1.InvariantSpec) (*Program, error) {
-	env, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
-		IntroducedVersion: languageVersion,
-		EnvOptions: []cel.EnvOption{
-			cel.Variable("self", cel.DynType),
-			cel.Variable("now", cel.TimestampType),
-		},
-	})
+	c, err := newCompiler()
 	if err != nil {
 		return nil, fmt.Errorf("prepare the CEL environment: %w", err)
 	}
-	c := compiler{env: env.NewExpressionsEnv()}
-	if spec.Expression == "" {
+	if spec.Expression == "" && !spec.AlertStyle() {
 		c.refuse("expression", "it is missing: write what must be true, such as self.status == 'Up'")
 	}
 	p := &Program{
-		storeID:    c.compile("storeID", spec.StoreID, cel.StringType),
-		expression: c.compile("expression", spec.Expression, cel.BoolType),
-		message:    c.compile("message", spec.Message, cel.StringType),
-		fallback:   spec.Description,
-		minStores:  1,
-	}
-	if spec.MinStores != nil {
-		p.minStores = int(*spec.MinStores)
-	}
-	if p.fallback == "" {
-		p.fallback = "not true: " + spec.Expression
+		storeID:    c.compile(c.one, "storeID", spec.StoreID, cel.StringType),
+		expression: c.compile(c.two, "expression", spec.Expression, cel.BoolType),
+		message:    c.compile(c.two, "message", spec.Message, cel.StringType),
+		fallback:   fallbackMessage(spec),
+		minStores:  spec.MinStoresOrDefault(),
 	}
 	if spec.Source.HTTP != nil {
-		p.items = c.compile("source.http.items", spec.Source.HTTP.Items, cel.ListType(cel.DynType))
+		p.items = c.compile(c.one, "source.http.items", spec.Source.HTTP.Items, cel.ListType(cel.DynType))
 	}
+	p.ages, p.looksBack = c.names[nameNow], c.names[nameOldSelf]
 	for _, s := range spec.Snapshot {
-		p.snapshot = append(p.snapshot, namedProgram{s.Name, c.compile("snapshot "+s.Name, s.Expression, cel.DynType)})
+		p.snapshot = append(p.snapshot, c.evidence(s))
 	}
 	if c.fault != nil {
 		return nil, c.fault
@@ -94,17 +90,56 @@ func Compile(spec *v1alpha1.InvariantSpec) (*Program, error) {
 	return p, nil
 }
 
+// fallbackMessage is a violation's message where there is none.
+func fallbackMessage(spec *v1alpha1.InvariantSpec) string {
+	switch {
+	case spec.Description != "":
+		return spec.Description
+	case spec.AlertStyle():
+		return "given by the query " + spec.Source.Prometheus.Query
+	default:
+		return "not true: " + spec.Expression
+	}
+}
+
+// What expressions call what they are about.
+const (
+	nameSelf    = "self"
+	nameOldSelf = "oldSelf"
+	nameNow     = "now"
+)
+
 // compiler compiles one expression after another and keeps the first fault.
 type compiler struct {
-	env   *cel.Env
+	// one is the environment of expressions over one reading, two of those that also have the reading before it.
+	one, two *cel.Env
+	guard    cel.ProgramOption
+	// names are those that the expressions use.
+	names map[string]bool
 	fault *verdict.Fault
 }
 
-func (c *compiler) compile(field, source string, want *cel.Type) *expression {
+func newCompiler() (*compiler, error) {
+	set, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
+		IntroducedVersion: languageVersion,
+		EnvOptions:        []cel.EnvOption{cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := &compiler{one: set.NewExpressionsEnv(), names: map[string]bool{}}
+	if c.two, err = c.one.Extend(cel.Variable(nameOldSelf, cel.DynType)); err != nil {
+		return nil, err
+	}
+	c.guard, err = guard(c.one)
+	return c, err
+}
+
+func (c *compiler) compile(env *cel.Env, field, source string, want *cel.Type) *expression {
 	if source == "" || c.fault != nil {
 		return nil
 	}
-	ast, issues := c.env.Compile(source)
+	ast, issues := env.Compile(source)
 	if issues.Err() != nil {
 		c.refuse(field, strings.TrimPrefix(issues.Err().Error(), "ERROR: "))
 		return nil
@@ -113,11 +148,35 @@ func (c *compiler) compile(field, source string, want *cel.Type) *expression {
 		c.refuse(field, fmt.Sprintf("it gives %s where %s is needed%s", got, want, hintForType(want)))
 		return nil
 	}
-	program, err := c.env.Program(ast, cel.CostTracking(&costEstimator{}), cel.CostLimit(maxCallCost), cel.InterruptCheckFrequency(interruptEvery))
+	program, err := env.Program(ast, c.guard, cel.CostTracking(&costEstimator{}), cel.CostLimit(maxCallCost), cel.InterruptCheckFrequency(interruptEvery))
 	if err != nil {
 		c.refuse(field, err.Error())
 	}
+	for _, reference := range ast.NativeRep().ReferenceMap() {
+		c.names[reference.Name] = true
+	}
 	return &expression{field, source, program}
+}
+
+// evidence compiles one piece of a snapshot.
+func (c *compiler) evidence(s v1alpha1.SnapshotSpec) evidence {
+	field := "snapshot " + s.Name
+	e := evidence{name: s.Name, expression: c.compile(c.one, field, s.Expression, cel.DynType)}
+	if s.Query == "" || c.fault != nil {
+		return e
+	}
+	names := make([]string, 0, len(s.With))
+	e.with = make(map[string]*expression, len(s.With))
+	for _, name := range slices.Sorted(maps.Keys(s.With)) {
+		names = append(names, name)
+		e.with[name] = c.compile(c.one, field+".with."+name, string(s.With[name]), cel.StringType)
+	}
+	parsed, err := parseQuery(s.Query, names)
+	if err != nil && c.fault == nil {
+		c.refuse(field+".query", err.Error())
+	}
+	e.query = parsed
+	return e
 }
 
 func (c *compiler) refuse(field, why string) {

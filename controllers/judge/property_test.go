@@ -87,7 +87,7 @@ func checkResult(ctx context.Context, t interface{ Fatalf(string, ...any) }, pro
 		seen[v.StoreID] = true
 	}
 	for _, reading := range r.Violating {
-		for _, s := range program.Snapshot(ctx, reading, moment) {
+		for _, s := range program.Snapshot(ctx, "1", reading, moment, noQueries) {
 			if len(s.Value) > maxSnapshot || len(s.Error) > maxSnapshot || !utf8.ValidString(s.Value+s.Error) {
 				t.Fatalf("the evidence %+v cannot be stored", s)
 			}

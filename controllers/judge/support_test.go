@@ -76,3 +76,8 @@ func wantStores(t testing.TB, r Result, want map[string]verdict.Truth) {
 		}
 	}
 }
+
+// noQueries answers where nothing is asked.
+func noQueries(context.Context, string) (string, *verdict.Fault) {
+	return "", &verdict.Fault{Reason: verdict.Unreachable, Message: "nobody was to be asked"}
+}

@@ -101,7 +101,7 @@ func TestANameIsJudgedByWhatItResolvesTo(t *testing.T) {
 	}
 	for _, host := range []string{"localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"} {
 		address := "http://" + host + ":" + port + "/"
-		o := observe(t.Context(), NewGetter(AddressPolicy{}), urlSpec(address, plenty))
+		o := observe(t.Context(), NewObserver(AddressPolicy{}), urlSpec(address, plenty))
 		switch {
 		case o.Fault == nil || o.Fault.Reason != verdict.Forbidden:
 			t.Errorf("%s: %v; want it refused", host, o.Fault)
@@ -115,7 +115,7 @@ func TestARedirectToARefusedAddressIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	target, requests := recording(t, answerJSON)
 	address := saying(t, "HTTP/1.1 302 Found\r\nLocation: "+target+"\r\n\r\n")
-	if o := observe(t.Context(), NewGetter(loopback), urlSpec(address, plenty)); o.Fault == nil || len(requests()) != 0 {
+	if o := observe(t.Context(), NewObserver(loopback), urlSpec(address, plenty)); o.Fault == nil || len(requests()) != 0 {
 		t.Errorf("%v after %d requests to the target", o.Fault, len(requests()))
 	}
 }

@@ -160,7 +160,7 @@ func TestWhatANewcomerIsToldOfASourceThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := test.url(t)
-			g := NewGetter(loopback)
+			g := NewObserver(loopback)
 			address := url + "/stores?token=" + secret
 			want := verdict.Fault{Reason: test.reason, Message: "GET " + url + "/stores: " + test.message}
 			for _, cycle := range []string{"first", "second"} {
@@ -179,7 +179,7 @@ func TestWhatANewcomerIsToldOfASourceThatFails(t *testing.T) {
 
 // wantReading requires that the same failure of a store's own endpoint is a reading of that store. A body that is not
 // JSON is no failure there.
-func wantReading(t *testing.T, g *Getter, address string, d time.Duration, fault verdict.Fault, status int64, answers bool) {
+func wantReading(t *testing.T, g *Observer, address string, d time.Duration, fault verdict.Fault, status int64, answers bool) {
 	t.Helper()
 	o := observe(t.Context(), g, endpointSpec(address, d))
 	if o.Fault != nil || len(o.Readings) != 1 || o.Readings[0].Fault != nil {
@@ -197,7 +197,7 @@ func wantReading(t *testing.T, g *Getter, address string, d time.Duration, fault
 
 func TestAHostThatDoesNotExistIsUnreachable(t *testing.T) {
 	t.Parallel()
-	o := observe(t.Context(), NewGetter(AddressPolicy{}), urlSpec("http://stores.invalid/", 3*time.Second))
+	o := observe(t.Context(), NewObserver(AddressPolicy{}), urlSpec("http://stores.invalid/", 3*time.Second))
 	told := map[string]bool{
 		"GET http://stores.invalid/: there is no host of that name":            true,
 		"GET http://stores.invalid/: the name of the host cannot be looked up": true, // without a network
@@ -224,7 +224,7 @@ func TestAnAnswerIsReadUpToItsLimitAndNoFurther(t *testing.T) {
 			}
 		}
 	})
-	o := observe(t.Context(), NewGetter(loopback), urlSpec(url, plenty))
+	o := observe(t.Context(), NewObserver(loopback), urlSpec(url, plenty))
 	if o.Fault == nil || o.Fault.Reason != verdict.TooLarge || o.Fault.Message != "GET "+url+": the answer is larger than 8 MiB" {
 		t.Errorf("the observation is %v", o.Fault)
 	}
@@ -239,7 +239,7 @@ func TestAnAnswerOfExactlyTheLimitIsRead(t *testing.T) {
 	t.Parallel()
 	body := `"` + strings.Repeat("x", MaxBodyBytes-2) + `"`
 	url := saying(t, answerHead+fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body))+body)
-	if o := observe(t.Context(), NewGetter(loopback), urlSpec(url, plenty)); o.Fault != nil || len(o.Readings) != 1 {
+	if o := observe(t.Context(), NewObserver(loopback), urlSpec(url, plenty)); o.Fault != nil || len(o.Readings) != 1 {
 		t.Errorf("an answer of %d bytes: %v", len(body), o.Fault)
 	}
 }

@@ -3,14 +3,19 @@ package observe
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
 
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/utils/lru"
+
+	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -23,87 +28,155 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// Getter gets answers over HTTP. It may be used by many goroutines.
-type Getter struct {
-	client *http.Client
+// maxClients is how many certificates have connections of their own at a time.
+const maxClients = 256
+
+// request is what one address is asked for, and with which Secrets. Two that are equal have the same answer.
+type request struct {
+	url                string
+	secret, certSecret string
+	overHTTP           bool
+	// query, if not empty, is PromQL that the address is asked as a Prometheus API.
+	query string
 }
 
-// NewGetter returns a Getter that dials only what the policy admits. Its requests are GET, follow no redirect, use no
-// proxy, and ask for no compression, so that the size of an answer is what it says.
-func NewGetter(policy AddressPolicy) *Getter {
-	dialer := &net.Dialer{ControlContext: policy.control}
-	return &Getter{client: &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			DisableCompression:     true,
-			MaxResponseHeaderBytes: maxHeaderBytes,
-			MaxIdleConnsPerHost:    2,
-			IdleConnTimeout:        5 * time.Minute,
-		},
-	}}
+func newRequest(address string, access v1alpha1.Access) request {
+	r := request{url: address, overHTTP: access.AllowCredentialsOverHTTP}
+	if access.SecretRef != nil {
+		r.secret = access.SecretRef.Name
+	}
+	if access.CertSecretRef != nil {
+		r.certSecret = access.CertSecretRef.Name
+	}
+	return r
 }
 
 // answer is what one address answered.
 type answer struct {
+	// address is what was asked.
+	address string
 	// fault says why there is no whole answer with a status from 200 to 299.
 	fault *verdict.Fault
+	// unasked: the fault is not the address's; it was not asked, or not heard out.
+	unasked bool
 	// status is 0 where there was no answer.
-	status int
-	body   []byte
+	status  int
+	content []byte
 
 	parsed, valid bool
 	value         any
 }
 
+// newClientCache keeps a client for each certificate that sources show or trust, so that connections are used again.
+func newClientCache() *lru.Cache {
+	return lru.NewWithEvictionFunc(maxClients, func(_ lru.Key, client any) { client.(*http.Client).CloseIdleConnections() })
+}
+
+// client is the client for what a source trusts and shows. nil roots are those of this machine.
+func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, certificates []tls.Certificate) *http.Client {
+	if client, found := o.clients.Get(identity); found {
+		return client.(*http.Client)
+	}
+	dialer := &net.Dialer{ControlContext: o.Policy.control}
+	client := &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: certificates},
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+			MaxIdleConnsPerHost:    2,
+			IdleConnTimeout:        5 * time.Minute,
+		},
+	}
+	o.clients.Add(identity, client)
+	return client
+}
+
 // get gets one address. The timeout covers all of it.
-func (g *Getter) get(ctx context.Context, address string, timeout time.Duration) *answer {
+func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout time.Duration, lease *Lease) *answer {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	a := &answer{address: r.url}
+	target, err := r.target(timeout)
 	if err != nil {
-		return &answer{fault: &verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"}}
+		return a.refused(&verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"})
 	}
-	request.Header.Set("Accept", "application/json, */*;q=0.5")
-	request.Header.Set("User-Agent", "invariant-operator")
-	response, err := g.client.Do(request)
+	sent, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
 	if err != nil {
-		return &answer{fault: transportFault(address, timeout, err)}
+		return a.refused(&verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"})
 	}
-	defer func() { _ = response.Body.Close() }()
-	a := &answer{status: response.StatusCode}
-	if a.body, err = io.ReadAll(io.LimitReader(response.Body, MaxBodyBytes+1)); err != nil {
-		a.fault = transportFault(address, timeout, err)
+	sent.Header.Set("Accept", "application/json, */*;q=0.5")
+	sent.Header.Set("User-Agent", "invariant-operator")
+	client, fault := keys.unlock(ctx, r, sent)
+	if fault != nil {
+		return a.refused(fault)
+	}
+	response, err := client.Do(sent)
+	if err != nil {
+		a.fault = transportFault(r.url, timeout, err)
+		a.unasked = a.fault.Reason == verdict.Forbidden
 		return a
 	}
-	a.fault = a.refuse(address, response.Header)
+	defer func() { _ = response.Body.Close() }()
+	a.status = response.StatusCode
+	content, room, err := lease.readAll(response.Body, MaxBodyBytes+1)
+	a.content = content
+	switch {
+	case err != nil:
+		a.fault = transportFault(r.url, timeout, err)
+	case !room || !lease.Take(valueBytes*int64(min(values(content), maxValues))):
+		a.content = nil
+		return a.refused(tooMuchTogether(r.url))
+	default:
+		a.fault = a.refuse(response.Header)
+	}
 	return a
 }
 
+// refused is an answer that says nothing about the address.
+func (a *answer) refused(fault *verdict.Fault) *answer {
+	a.fault, a.unasked = fault, true
+	return a
+}
+
+func tooMuchTogether(address string) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: together with what else is read for this system or namespace "+
+		"at this moment, the answer is more than the monitor holds; read less, or from fewer addresses", shown(address))}
+}
+
 // refuse says what is wrong with an answer that came, or nil.
-func (a *answer) refuse(address string, header http.Header) *verdict.Fault {
+func (a *answer) refuse(header http.Header) *verdict.Fault {
 	tooLarge := ""
-	if len(a.body) > MaxBodyBytes {
+	if len(a.content) > MaxBodyBytes {
 		tooLarge = fmt.Sprintf("is larger than %d MiB", MaxBodyBytes>>20)
-	} else if values(a.body) > maxValues {
+	} else if values(a.content) > maxValues {
 		tooLarge = fmt.Sprintf("has more than %d values", maxValues)
 	}
 	if tooLarge != "" {
-		a.body = nil
+		a.content = nil
 	}
 	switch {
 	case a.status >= 300 && a.status < 400:
 		return &verdict.Fault{Reason: verdict.HTTPStatus,
-			Message: fmt.Sprintf("GET %s: %s; redirects are not followed: name the address that answers", shown(address), statusText(a.status))}
+			Message: fmt.Sprintf("GET %s: %s; redirects are not followed: name the address that answers", shown(a.address), statusText(a.status))}
 	case a.status < 200 || a.status > 299:
-		return &verdict.Fault{Reason: verdict.HTTPStatus, Message: fmt.Sprintf("GET %s: %s", shown(address), statusText(a.status))}
+		return &verdict.Fault{Reason: verdict.HTTPStatus, Message: fmt.Sprintf("GET %s: %s", shown(a.address), statusText(a.status))}
 	case tooLarge != "":
-		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer %s", shown(address), tooLarge)}
+		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer %s", shown(a.address), tooLarge)}
 	case header.Get("Content-Encoding") != "":
-		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer is compressed, which was not asked for", shown(address))}
+		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer is compressed, which was not asked for", shown(a.address))}
 	}
 	return nil
+}
+
+// parse parses the body once, and tells whether it is JSON.
+func (a *answer) parse() bool {
+	if !a.parsed {
+		a.parsed = true
+		a.valid = a.content != nil && utiljson.Unmarshal(a.content, &a.value) == nil
+	}
+	return a.valid
 }
 
 // values is at least how many values a JSON text has: parsed, each takes up to some hundred bytes.

@@ -46,7 +46,7 @@ func TestALookReadsEachAddressOnceHoweverManySpecsNameIt(t *testing.T) {
 	for range 10 {
 		specs = append(specs, urlSpec(address+"/a", plenty), endpointSpec(address+"/a", plenty), endpointSpec(address+"/b", plenty))
 	}
-	look := NewGetter(loopback).Look(t.Context(), specs)
+	look := NewObserver(loopback).Look(t.Context(), system, specs)
 	for _, spec := range specs {
 		if o := look.Observation(spec); o.Fault != nil || len(o.Readings) != 1 {
 			t.Errorf("the observation is %+v", o)
@@ -67,7 +67,7 @@ func TestTheLongestTimeoutOfThoseWhoReadAnAddressApplies(t *testing.T) {
 	})
 	short.Source.HTTP.URL, long.Source.HTTP.URL = address, address
 	for _, specs := range [][]*v1alpha1.InvariantSpec{{short, long}, {long, short}} {
-		if o := NewGetter(loopback).Look(t.Context(), specs).Observation(short); o.Fault != nil {
+		if o := NewObserver(loopback).Look(t.Context(), system, specs).Observation(short); o.Fault != nil {
 			t.Errorf("the shorter timeout applied: %v", o.Fault)
 		}
 	}
@@ -79,7 +79,7 @@ func TestARequestIsAPlainGETWithoutCredentialsOrCookies(t *testing.T) {
 		http.SetCookie(w, &http.Cookie{Name: "session", Value: "1"})
 		answerJSON(w, r)
 	})
-	g := NewGetter(loopback)
+	g := NewObserver(loopback)
 	for range 2 {
 		observe(t.Context(), g, urlSpec(address, plenty))
 	}
@@ -101,7 +101,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		address, requests := recording(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", status) })
-		o := observe(t.Context(), NewGetter(loopback), urlSpec(address, plenty))
+		o := observe(t.Context(), NewObserver(loopback), urlSpec(address, plenty))
 		if o.Fault == nil || o.Fault.Reason != verdict.HTTPStatus || len(requests()) != 1 {
 			t.Errorf("%d: %v after %d requests", status, o.Fault, len(requests()))
 		}
@@ -117,7 +117,7 @@ func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	if want, _ := url.Parse(address); err != nil || proxy == nil || *proxy != *want {
 		t.Fatalf("the environment names the proxy %v, %v: the test proves nothing", proxy, err)
 	}
-	o := observe(t.Context(), NewGetter(loopback), urlSpec("http://stores.invalid/", 3*time.Second))
+	o := observe(t.Context(), NewObserver(loopback), urlSpec("http://stores.invalid/", 3*time.Second))
 	if o.Fault == nil || len(requests()) != 0 {
 		t.Errorf("the proxy got %d requests, and the observation is %v", len(requests()), o.Fault)
 	}
@@ -135,7 +135,7 @@ func TestALookEndsSoonAfterItsContext(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		NewGetter(loopback).Look(ctx, specs)
+		NewObserver(loopback).Look(ctx, system, specs)
 	}()
 	<-asked
 	cancel()
@@ -159,7 +159,7 @@ func TestNumbersKeepTheirDigits(t *testing.T) {
 		"7":                      int64(7),
 		`"18446744073709551615"`: "18446744073709551615",
 	} {
-		o := observe(t.Context(), NewGetter(loopback), urlSpec(saying(t, answerHead+"\r\n"+written), plenty))
+		o := observe(t.Context(), NewObserver(loopback), urlSpec(saying(t, answerHead+"\r\n"+written), plenty))
 		if o.Fault != nil || !reflect.DeepEqual(o.Readings, []verdict.Reading{{Value: want}}) {
 			t.Errorf("%s is read as %#v, want %#v", written, o, want)
 		}
@@ -181,7 +181,7 @@ func TestAnEndpointsReadingHasItsBodyParsedOrAsText(t *testing.T) {
 	} {
 		address := saying(t, test.answer)
 		test.want["error"] = strings.Replace(test.want["error"].(string), "ADDRESS", address, 1)
-		o := observe(t.Context(), NewGetter(loopback), endpointSpec(address, plenty))
+		o := observe(t.Context(), NewObserver(loopback), endpointSpec(address, plenty))
 		if o.Fault != nil || !reflect.DeepEqual(o.Readings, []verdict.Reading{{Value: test.want}}) {
 			t.Errorf("after %q the observation is\n%+v, want\n%+v", test.answer, o, test.want)
 		}
@@ -191,7 +191,7 @@ func TestAnEndpointsReadingHasItsBodyParsedOrAsText(t *testing.T) {
 func TestAnEndpointThatPolicyRefusesSaysNothingOfItsStore(t *testing.T) {
 	t.Parallel()
 	address, requests := recording(t, answerJSON)
-	o := observe(t.Context(), NewGetter(AddressPolicy{}), endpointSpec(address, plenty))
+	o := observe(t.Context(), NewObserver(AddressPolicy{}), endpointSpec(address, plenty))
 	if o.Fault != nil || len(o.Readings) != 1 || o.Readings[0].Fault == nil || o.Readings[0].Fault.Reason != verdict.Forbidden {
 		t.Errorf("the observation is %+v; want a reading that must not be judged", o)
 	}
@@ -220,7 +220,7 @@ func TestManyEndpointsAreReadAtOnce(t *testing.T) {
 	for i := range together {
 		spec.Source.HTTP.Endpoints = append(spec.Source.HTTP.Endpoints, v1alpha1.Endpoint{StoreID: fmt.Sprint(i), URL: fmt.Sprintf("%s/%d", address, i)})
 	}
-	for i, reading := range observe(t.Context(), NewGetter(loopback), spec).Readings {
+	for i, reading := range observe(t.Context(), NewObserver(loopback), spec).Readings {
 		self := reading.Value.(map[string]any)
 		if self["storeID"] != fmt.Sprint(i) || self["ok"] != true {
 			t.Errorf("endpoint %d: %v", i, self)
@@ -231,7 +231,7 @@ func TestManyEndpointsAreReadAtOnce(t *testing.T) {
 func TestASourceThatIsNotHTTPSaysSo(t *testing.T) {
 	t.Parallel()
 	spec := &v1alpha1.InvariantSpec{Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up"}}}
-	if o := observe(t.Context(), NewGetter(AddressPolicy{}), spec); o.Fault == nil || o.Fault.Reason != verdict.InvalidExpression {
+	if o := observe(t.Context(), NewObserver(AddressPolicy{}), spec); o.Fault == nil || o.Fault.Reason != verdict.InvalidExpression {
 		t.Errorf("the observation is %+v", o)
 	}
 }

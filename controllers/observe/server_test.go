@@ -10,10 +10,14 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
+
+// system is the one that all specs are of.
+var system = types.NamespacedName{Namespace: "tikv-prod", Name: "tikv"}
 
 var loopback = AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
 
@@ -63,6 +67,6 @@ func endpointSpec(url string, d time.Duration) *v1alpha1.InvariantSpec {
 	return &v1alpha1.InvariantSpec{Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{Endpoints: []v1alpha1.Endpoint{{StoreID: "1", URL: url}}, Timeout: timeout(d)}}}
 }
 
-func observe(ctx context.Context, g *Getter, spec *v1alpha1.InvariantSpec) verdict.Observation {
-	return g.Look(ctx, []*v1alpha1.InvariantSpec{spec}).Observation(spec)
+func observe(ctx context.Context, g *Observer, spec *v1alpha1.InvariantSpec) verdict.Observation {
+	return g.Look(ctx, system, []*v1alpha1.InvariantSpec{spec}).Observation(spec)
 }

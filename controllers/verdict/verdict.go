@@ -35,12 +35,17 @@ const (
 	HTTPStatus        Reason = "HTTPStatus"
 	TooLarge          Reason = "TooLarge"
 	InvalidBody       Reason = "InvalidBody"
+	NotANumber        Reason = "NotANumber"
 	NoStores          Reason = "NoStores"
 	Partial           Reason = "Partial"
 	Forbidden         Reason = "Forbidden"
+	InvalidSecret     Reason = "InvalidSecret"
+	NoSuchKind        Reason = "NoSuchKind"
+	NotSynced         Reason = "NotSynced"
 	InvalidExpression Reason = "InvalidExpression"
 	EvaluationFailed  Reason = "EvaluationFailed"
 	CostExceeded      Reason = "CostExceeded"
+	FirstReading      Reason = "FirstReading"
 )
 
 // Fault is why nothing can be said: of a store, or of all of them.

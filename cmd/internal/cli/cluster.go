@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/dynamic"
@@ -33,6 +34,7 @@ type Cluster struct {
 	// namespace is the one that the command is about; empty: all.
 	namespace string
 	dynamic   dynamic.Interface
+	mapper    meta.RESTMapper
 	tables    rest.Interface
 	reviews   authenticationv1client.SelfSubjectReviewInterface
 	user      string
@@ -61,6 +63,9 @@ func (c Common) Connect(cmd *cobra.Command, allNamespaces bool) (*Cluster, error
 			return nil, fmt.Errorf("read the namespace in the kubeconfig: %w", err)
 		}
 	}
+	if cluster.mapper, err = c.Flags.ToRESTMapper(); err != nil {
+		return nil, fmt.Errorf("use the cluster %s: %w", config.Host, err)
+	}
 	if err := cluster.makeClients(config); err != nil {
 		return nil, fmt.Errorf("use the cluster %s: %w", config.Host, err)
 	}
@@ -83,6 +88,12 @@ func (c *Cluster) makeClients(config *rest.Config) error {
 	c.tables, err = rest.RESTClientFor(tables)
 	return err
 }
+
+// Dynamic reads and writes objects of any kind.
+func (c *Cluster) Dynamic() dynamic.Interface { return c.dynamic }
+
+// Mapper finds the resources of kinds.
+func (c *Cluster) Mapper() meta.RESTMapper { return c.mapper }
 
 // where says which namespaces the command is about.
 func (c *Cluster) where() string {

@@ -8,7 +8,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/cmd/internal/cli"
@@ -35,8 +40,9 @@ const (
 type checkOptions struct {
 	cli.Common
 	targets
-	file   string
-	output string
+	file          string
+	output        string
+	prometheusURL string
 }
 
 func newCheckCommand(c cli.Common) *cobra.Command {
@@ -82,6 +88,7 @@ truth, reason, message, snapshot}]}]}; truth is Satisfied, Violated or Unknown, 
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "The file with the manifests; - for standard input.")
 	f.StringVarP(&o.output, "output", "o", "", "Output format. One of: (wide, json, yaml). wide also lists every satisfied store.")
+	f.StringVar(&o.prometheusURL, "prometheus-url", "", "The Prometheus to ask where an invariant names none, as the monitor's flag of that name.")
 	cli.CompleteFlag(cmd, "output", formatWide, formatJSON, formatYAML)
 	return cmd
 }
@@ -106,7 +113,7 @@ func (o *checkOptions) run(cmd *cobra.Command, args []string) (code int, err err
 		invariants, gatherErr := o.gather(ctx, c)
 		r := report{CheckedTime: v1alpha1.NewTime(time.Now())}
 		for _, invariant := range invariants {
-			r.Items = append(r.Items, check(ctx, invariant, time.Now()))
+			r.Items = append(r.Items, o.check(ctx, c, invariant, time.Now()))
 		}
 		code = r.exitCode()
 		o.warn(c, r)
@@ -162,19 +169,42 @@ func (o *checkOptions) validate(ctx context.Context, c *cli.Cluster, manifest *u
 var anywhere = observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
 
 // check reads an invariant's source and judges it, as the monitor does.
-func check(ctx context.Context, invariant *v1alpha1.Invariant, now time.Time) item {
+func (o *checkOptions) check(ctx context.Context, c *cli.Cluster, invariant *v1alpha1.Invariant, now time.Time) item {
 	compiled, err := judge.Compile(&invariant.Spec)
 	if err != nil {
 		var fault *verdict.Fault
 		if !errors.As(err, &fault) {
 			fault = &verdict.Fault{Reason: verdict.InvalidExpression, Message: err.Error()}
 		}
-		return newItem(ctx, invariant, nil, judge.Result{Judgement: verdict.Judgement{Fault: fault}}, now)
+		return newItem(ctx, invariant, nil, judge.Result{Judgement: verdict.Judgement{Fault: fault}}, now, nil)
 	}
-	seen := observe.NewGetter(anywhere).Look(ctx, []*v1alpha1.InvariantSpec{&invariant.Spec})
+	system := types.NamespacedName{Namespace: invariant.Namespace, Name: invariant.SystemName()}
+	observer, objects := o.observer(c)
+	defer objects.Keep(system, nil)
+	seen := observer.Look(ctx, system, []*v1alpha1.InvariantSpec{&invariant.Spec})
+	defer seen.Release()
 	ctx, cancel := context.WithTimeout(ctx, checkTime+evidenceTime)
 	defer cancel()
 	judging, stop := context.WithTimeout(ctx, checkTime)
 	defer stop()
-	return newItem(ctx, invariant, compiled, compiled.Judge(judging, seen.Observation(&invariant.Spec), now), now)
+	ask := func(ctx context.Context, query string) (string, *verdict.Fault) {
+		return observer.Ask(ctx, system, &invariant.Spec, query)
+	}
+	return newItem(ctx, invariant, compiled, compiled.Judge(judging, seen.Observation(&invariant.Spec), now), now, ask)
+}
+
+// observer reads sources as whoever types the command: Secrets and objects that they may read.
+func (o *checkOptions) observer(c *cli.Cluster) (*observe.Observer, *observe.Objects) {
+	objects := &observe.Objects{Client: c.Dynamic(), Mapper: c.Mapper(), Clock: clock.RealClock{}, Unconfined: true}
+	observer := observe.NewObserver(anywhere)
+	observer.PrometheusURL, observer.Objects = o.prometheusURL, objects
+	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+		sent, err := c.Dynamic().Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		secret := &corev1.Secret{}
+		return secret, runtime.DefaultUnstructuredConverter.FromUnstructured(sent.Object, secret)
+	}
+	return observer, objects
 }

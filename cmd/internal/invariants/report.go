@@ -48,7 +48,7 @@ type store struct {
 
 // newItem puts what the judge said into the report: violated stores first, then what is unknown, and the snapshots of the
 // first.
-func newItem(ctx context.Context, invariant *v1alpha1.Invariant, compiled *judge.Program, result judge.Result, now time.Time) item {
+func newItem(ctx context.Context, invariant *v1alpha1.Invariant, compiled *judge.Program, result judge.Result, now time.Time, ask judge.Ask) item {
 	policy := ledger.PolicyOf(invariant, now)
 	i := item{
 		Namespace: invariant.Namespace,
@@ -70,7 +70,7 @@ func newItem(ctx context.Context, invariant *v1alpha1.Invariant, compiled *judge
 			s.Reason, s.Message = string(v.Fault.Reason), v.Fault.Message
 		}
 		if v.Truth == verdict.Violated && n < evidence {
-			s.Snapshot = compiled.Snapshot(ctx, result.Violating[v.StoreID], now)
+			s.Snapshot = compiled.Snapshot(ctx, v.StoreID, result.Violating[v.StoreID], now, ask)
 		}
 		i.Stores = append(i.Stores, s)
 	}

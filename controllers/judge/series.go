@@ -1,0 +1,36 @@
+package judge
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// metricName is the label that Prometheus keeps a metric's name in.
+const metricName = "__name__"
+
+// labelsID is the ID of a series where the Invariant names none: its labels, sorted, without the metric's name, as an alert has
+// them. What is too long ends in a hash.
+func labelsID(reading any) string {
+	fields, _ := reading.(map[string]any)
+	labels, _ := fields["labels"].(map[string]any)
+	parts := make([]string, 0, len(labels))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if name != metricName {
+			parts = append(parts, fmt.Sprintf("%s=%q", name, labels[name]))
+		}
+	}
+	id := strings.Join(parts, ",")
+	if len(id) <= MaxStoreID {
+		return id
+	}
+	hash := fmt.Sprintf("#%x", sha256.Sum256([]byte(id)))[:17]
+	cut := MaxStoreID - len(hash)
+	for !utf8.RuneStart(id[cut]) {
+		cut--
+	}
+	return id[:cut] + hash
+}

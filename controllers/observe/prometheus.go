@@ -1,0 +1,199 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"k8s.io/apimachinery/pkg/types"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// queryPath is where a Prometheus-compatible API answers instant queries.
+const queryPath = "/api/v1/query"
+
+// queryRequest is the request for a source's query.
+func queryRequest(source *v1alpha1.PrometheusSource, defaultURL string) (request, *verdict.Fault) {
+	address := source.URL
+	if address == "" {
+		address = defaultURL
+	}
+	if address == "" {
+		return request{}, noPrometheus()
+	}
+	r := newRequest(address, source.Access)
+	r.query = source.Query
+	return r, nil
+}
+
+func noPrometheus() *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.InvalidExpression,
+		Message: "spec.source.prometheus.url: it is missing, and the monitor has no --prometheus-url to take instead: set one of them"}
+}
+
+// target is the address to get: that of the request, or of its query.
+func (r request) target(timeout time.Duration) (*url.URL, error) {
+	u, err := url.Parse(r.url)
+	if err != nil || r.query == "" {
+		return u, err
+	}
+	u = u.JoinPath(queryPath)
+	u.RawQuery = url.Values{"query": {r.query}, "timeout": {strconv.FormatInt(timeout.Milliseconds(), 10) + "ms"}}.Encode()
+	return u, nil
+}
+
+// queryAnswer is what the API answers, as in Prometheus' web/api/v1/api.go.
+type queryAnswer struct {
+	Status    string `json:"status"`
+	ErrorType string `json:"errorType"`
+	Data      struct {
+		ResultType string          `json:"resultType"`
+		Result     json.RawMessage `json:"result"`
+	} `json:"data"`
+	// Warnings say that the result is not all that it should be. Infos, which are about style, do not matter.
+	Warnings []string `json:"warnings"`
+}
+
+// samples are the readings that an answer to a query has.
+func (a *answer) samples() verdict.Observation {
+	vector, fault := a.vector()
+	if fault != nil {
+		return verdict.Observation{Fault: fault}
+	}
+	o := verdict.Observation{Readings: make([]verdict.Reading, 0, len(vector))}
+	for _, sample := range vector {
+		o.Readings = append(o.Readings, sampleReading(sample))
+	}
+	return o
+}
+
+// sampleReading is the reading that a series gives.
+func sampleReading(sample *model.Sample) verdict.Reading {
+	labels := make(map[string]any, len(sample.Metric))
+	for name, value := range sample.Metric {
+		labels[string(name)] = string(value)
+	}
+	reading := verdict.Reading{Value: map[string]any{"labels": labels, "value": float64(sample.Value)}}
+	switch {
+	case sample.Histogram != nil:
+		reading.Fault = &verdict.Fault{Reason: verdict.NotANumber,
+			Message: "the query gives a native histogram where a number is needed: take histogram_quantile, histogram_avg or histogram_count of it"}
+	case math.IsNaN(float64(sample.Value)):
+		reading.Fault = &verdict.Fault{Reason: verdict.NotANumber,
+			Message: "the query gives NaN, as a quantile or a ratio of nothing does; where that is well, add >= 0 to the query, which drops it"}
+	}
+	return reading
+}
+
+// vector is the instant vector of an answer. A scalar is a vector of one sample without labels.
+func (a *answer) vector() (model.Vector, *verdict.Fault) {
+	if a.fault != nil {
+		return nil, a.queryFault()
+	}
+	var got queryAnswer
+	if err := json.Unmarshal(a.content, &got); err != nil || got.Status != "success" {
+		return nil, a.notPrometheus(looksLike(a.content))
+	}
+	if len(got.Warnings) > 0 {
+		return nil, &verdict.Fault{Reason: verdict.Partial, Message: fmt.Sprintf("GET %s: the API warns that the result may not be all of it; "+
+			"run the query there to read the warning", shown(a.address))}
+	}
+	switch got.Data.ResultType {
+	case model.ValVector.String():
+		var vector model.Vector
+		if err := json.Unmarshal(got.Data.Result, &vector); err != nil {
+			return nil, a.notPrometheus("")
+		}
+		return vector, nil
+	case model.ValScalar.String():
+		var scalar model.Scalar
+		if err := json.Unmarshal(got.Data.Result, &scalar); err != nil {
+			return nil, a.notPrometheus("")
+		}
+		return model.Vector{{Value: scalar.Value, Timestamp: scalar.Timestamp}}, nil
+	case model.ValMatrix.String():
+		return nil, queryInvalid("it gives a range of values where one for each series is needed: take rate(...), max_over_time(...) or last_over_time(...) of it")
+	case model.ValString.String():
+		return nil, queryInvalid("it gives a string where numbers are needed")
+	}
+	return nil, a.notPrometheus("")
+}
+
+func (a *answer) notPrometheus(looks string) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.InvalidBody,
+		Message: fmt.Sprintf("GET %s%s: the answer is not that of a Prometheus API%s", shown(a.address), queryPath, looks)}
+}
+
+func queryInvalid(why string) *verdict.Fault {
+	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: "spec.source.prometheus.query: " + why}
+}
+
+// queryFault is what is wrong with an answer that is none. Of the error in it only the type is taken, which is one of few
+// words; its text may repeat data.
+func (a *answer) queryFault() *verdict.Fault {
+	var got queryAnswer
+	if a.status == 0 || json.Unmarshal(a.content, &got) != nil {
+		return a.fault
+	}
+	switch got.ErrorType {
+	case "bad_data":
+		return queryInvalid("Prometheus cannot read it as PromQL: run it there to see why")
+	case "execution":
+		return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: "spec.source.prometheus.query: Prometheus cannot evaluate it: run it there to see why"}
+	case "timeout", "canceled":
+		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("GET %s%s: Prometheus gave the query up before it was done", shown(a.address), queryPath)}
+	}
+	return a.fault
+}
+
+// maxSeriesShown is how many series the text of an answer names.
+const maxSeriesShown = 16
+
+// Ask asks one query, as evidence: of the Prometheus of a system's spec, or else of the default one. The text is the value where
+// there is one series, else a line for each with its labels.
+func (o *Observer) Ask(ctx context.Context, system types.NamespacedName, spec *v1alpha1.InvariantSpec, query string) (string, *verdict.Fault) {
+	source := v1alpha1.PrometheusSource{}
+	if spec.Source.Prometheus != nil {
+		source = *spec.Source.Prometheus
+	}
+	source.Query = query
+	r, fault := queryRequest(&source, o.PrometheusURL)
+	if fault != nil {
+		return "", fault
+	}
+	lease := o.memory.Lease(system.Namespace, maxLookMemory)
+	defer lease.Release()
+	vector, fault := o.get(ctx, o.keyring(system.Namespace), r, source.Timeout.Or(DefaultTimeout), lease).vector()
+	switch {
+	case fault != nil:
+		return "", fault
+	case len(vector) == 0:
+		return "", &verdict.Fault{Reason: verdict.NoStores, Message: "the query gives nothing"}
+	case len(vector) == 1:
+		return sampleText(vector[0]), nil
+	}
+	lines := make([]string, 0, min(len(vector), maxSeriesShown)+1)
+	for _, sample := range vector[:min(len(vector), maxSeriesShown)] {
+		lines = append(lines, sample.Metric.String()+" "+sampleText(sample))
+	}
+	if more := len(vector) - maxSeriesShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// sampleText is the value of a sample.
+func sampleText(sample *model.Sample) string {
+	if sample.Histogram != nil {
+		return sample.Histogram.String()
+	}
+	return sample.Value.String()
+}

@@ -1,0 +1,311 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	"invariant.dev/operator/controllers/verdict"
+)
+
+const (
+	// maxObjects is how many objects a watch holds.
+	maxObjects = 10_000
+	// answerPatience is how long the API server may take to answer a list or to begin a watch, before what is held counts as
+	// out of date.
+	answerPatience = 10 * time.Second
+	// restartAfter is how long a watch that never saw anything is left alone, before the next look begins it anew, without the
+	// delays of a series of failures.
+	restartAfter = 5 * time.Second
+	// maxBackoff is the longest delay between two attempts to list and watch.
+	maxBackoff = 10 * time.Second
+)
+
+// lastApplied is the annotation in which kubectl apply repeats the whole object.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// watchNumber tells watches of the same apart, one after the other.
+var watchNumber atomic.Int64
+
+// objectWatch holds the objects that one watch sees, and knows whether it still sees them.
+type objectWatch struct {
+	key      watchKey
+	resource dynamic.ResourceInterface
+	clock    clock.PassiveClock
+	cancel   context.CancelFunc
+	started  time.Time
+	number   int64
+
+	mu      sync.Mutex
+	objects map[objectKey]*unstructured.Unstructured
+	// changes counts what happened to objects.
+	changes int64
+	// listed: all objects have been seen once.
+	listed bool
+	// asked is since when an answer of the API server is awaited; zero: none is.
+	asked time.Time
+	// listFault and watchFault are why the last list and the last watch failed. A list that succeeds does not mend a watch.
+	listFault, watchFault error
+	// settled is closed when the first list has succeeded or failed.
+	settled  chan struct{}
+	readings []verdict.Reading
+	readAt   int64
+}
+
+// objectKey is what an object is known by.
+type objectKey struct{ namespace, name string }
+
+// start begins a watch. It goes on until it is stopped.
+func (o *Objects) start(key watchKey) *objectWatch {
+	// What goes wrong stands in the conditions of the Invariants.
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logr.Discard()))
+	w := &objectWatch{key: key, clock: o.Clock, cancel: cancel, started: o.Clock.Now(), number: watchNumber.Add(1),
+		objects: map[objectKey]*unstructured.Unstructured{}, settled: make(chan struct{}), readAt: -1}
+	w.resource = o.Client.Resource(key.resource)
+	if key.namespace != "" {
+		w.resource = o.Client.Resource(key.resource).Namespace(key.namespace)
+	}
+	reflector := cache.NewReflectorWithOptions(w, &unstructured.Unstructured{}, w, cache.ReflectorOptions{
+		Name:            "observe",
+		TypeDescription: key.String(),
+		Logger:          ptr.To(logr.Discard()),
+		Backoff:         &wait.Backoff{Duration: 500 * time.Millisecond, Cap: maxBackoff, Steps: 10, Factor: 2, Jitter: 0.5},
+	})
+	go reflector.RunWithContext(ctx)
+	return w
+}
+
+func (w *objectWatch) stop() { w.cancel() }
+
+// worthRestarting tells whether the watch has nothing to lose.
+func (w *objectWatch) worthRestarting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
+}
+
+// read is what the watch sees, which is another whenever the version is; or why it sees nothing.
+func (w *objectWatch) read(ctx context.Context) ([]verdict.Reading, string, *verdict.Fault) {
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	select {
+	case <-w.settled:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if fault := w.blind(); fault != nil {
+		return nil, "", fault
+	}
+	if w.readAt != w.changes {
+		w.readings, w.readAt = w.sorted(), w.changes
+	}
+	return w.readings, fmt.Sprintf("%d.%d", w.number, w.changes), nil
+}
+
+// blind says why what is held is not what there is, or nil.
+func (w *objectWatch) blind() *verdict.Fault {
+	switch {
+	case w.fault() != nil:
+		return w.explain(w.fault())
+	case !w.asked.IsZero() && w.clock.Since(w.asked) > answerPatience:
+		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("watch %s: no answer of the API server within %v", w.key, answerPatience)}
+	case !w.listed:
+		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet", w.key)}
+	}
+	return nil
+}
+
+func (w *objectWatch) fault() error { return cmp.Or(w.listFault, w.watchFault) }
+
+var errTooMany = errors.New("too many objects")
+
+// explain says why the API server gives no objects, and what an admin can do about it.
+func (w *objectWatch) explain(err error) *verdict.Fault {
+	resource := w.key.resource.GroupResource()
+	fault := func(reason verdict.Reason, format string, args ...any) *verdict.Fault {
+		return &verdict.Fault{Reason: reason, Message: fmt.Sprintf("watch %s: ", w.key) + fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case errors.Is(err, errTooMany):
+		return fault(verdict.TooLarge, "there are more than %d of them; a selector can name fewer", maxObjects)
+	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		return fault(verdict.Forbidden, "they may not be read. An admin of the cluster allows it to the monitor with: "+
+			"kubectl create clusterrole operator-observes-%[1]s --verb=get,list,watch --resource=%[2]s && kubectl label clusterrole operator-observes-%[1]s %[3]s=true",
+			resource.Resource, resource, AggregateLabel)
+	case apierrors.IsNotFound(err):
+		return fault(verdict.NoSuchKind, "the cluster has no such kind any more")
+	case apierrors.IsMethodNotSupported(err):
+		return fault(verdict.NoSuchKind, "the API server cannot list and watch them")
+	case apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+		return fault(verdict.Timeout, "the API server is too busy")
+	}
+	_, why := explain(answerPatience, err)
+	return fault(verdict.Unreachable, "the API server does not answer as it should: %s", why)
+}
+
+// sorted are the objects, ordered by namespace and name.
+func (w *objectWatch) sorted() []verdict.Reading {
+	objects := make([]*unstructured.Unstructured, 0, len(w.objects))
+	for _, object := range w.objects {
+		objects = append(objects, object)
+	}
+	slices.SortFunc(objects, func(a, b *unstructured.Unstructured) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	readings := make([]verdict.Reading, 0, len(objects))
+	for _, object := range objects {
+		readings = append(readings, verdict.Reading{Value: object.Object, Version: string(object.GetUID()) + "/" + object.GetResourceVersion()})
+	}
+	return readings
+}
+
+// ListWithContext lists for the reflector, and takes note of how that went.
+func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	w.ask()
+	w.key.narrow(&options)
+	// One page, from the store and not from the API server's cache, which knows no limit.
+	options.Limit = maxObjects
+	if options.ResourceVersion == "0" {
+		options.ResourceVersion = ""
+	}
+	list, err := w.resource.List(ctx, options)
+	if err == nil && list.GetContinue() != "" {
+		err = errTooMany
+	}
+	w.answered(&w.listFault, err)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// WatchWithContext watches for the reflector, and takes note of how that went.
+func (w *objectWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	w.ask()
+	w.key.narrow(&options)
+	events, err := w.resource.Watch(ctx, options)
+	w.answered(&w.watchFault, err)
+	return events, err
+}
+
+// List is ListWithContext, for what knows no context.
+func (w *objectWatch) List(options metav1.ListOptions) (runtime.Object, error) {
+	return w.ListWithContext(context.Background(), options)
+}
+
+// Watch is WatchWithContext, for what knows no context.
+func (w *objectWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	return w.WatchWithContext(context.Background(), options)
+}
+
+// IsWatchListSemanticsUnSupported keeps the reflector from a list that comes as a watch: it has no bounds.
+func (w *objectWatch) IsWatchListSemanticsUnSupported() bool { return true }
+
+func (w *objectWatch) ask() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = w.clock.Now()
+}
+
+func (w *objectWatch) answered(fault *error, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked, *fault = time.Time{}, err
+	if err != nil {
+		w.settle()
+	}
+}
+
+// settle ends the waiting for the first list.
+func (w *objectWatch) settle() {
+	select {
+	case <-w.settled:
+	default:
+		close(w.settled)
+	}
+}
+
+// Replace takes a list of all objects from the reflector.
+func (w *objectWatch) Replace(list []any, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.objects = make(map[objectKey]*unstructured.Unstructured, len(list))
+	for _, object := range list {
+		w.keep(object)
+	}
+	w.changes++
+	w.listed = true
+	w.settle()
+	return nil
+}
+
+// Add takes a new object from the reflector.
+func (w *objectWatch) Add(object any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keep(object)
+	w.changes++
+	if len(w.objects) > maxObjects {
+		// Begun anew by a later look, in case there are fewer.
+		w.cancel()
+		clear(w.objects)
+		w.listed, w.listFault = false, errTooMany
+	}
+	return nil
+}
+
+// Update takes a changed object from the reflector.
+func (w *objectWatch) Update(object any) error { return w.Add(object) }
+
+// Delete takes from the reflector that an object is gone.
+func (w *objectWatch) Delete(object any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if gone, ok := object.(*unstructured.Unstructured); ok {
+		delete(w.objects, objectKey{gone.GetNamespace(), gone.GetName()})
+		w.changes++
+	}
+	return nil
+}
+
+// Resync is part of what a reflector writes to.
+func (w *objectWatch) Resync() error { return nil }
+
+// keep holds an object without what nobody judges.
+func (w *objectWatch) keep(object any) {
+	kept, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return
+	}
+	unstructured.RemoveNestedField(kept.Object, "metadata", "managedFields")
+	unstructured.RemoveNestedField(kept.Object, "metadata", "annotations", lastApplied)
+	w.objects[objectKey{kept.GetNamespace(), kept.GetName()}] = kept
+}
+
+var (
+	_ cache.ListerWatcher            = &objectWatch{}
+	_ cache.ListerWatcherWithContext = &objectWatch{}
+	_ cache.ReflectorStore           = &objectWatch{}
+)
