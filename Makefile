@@ -53,7 +53,7 @@ lint: bin/golangci-lint ## Run golangci-lint. The first time it is built, which 
 	bin/golangci-lint run
 
 .PHONY: test
-test: controlplane bin/prometheus manifests generate fmt vet ## Run all tests, against a real API server and Prometheus. TESTFLAGS has more flags.
+test: controlplane $(if $(PROMETHEUS),,bin/prometheus) manifests generate fmt vet ## Run all tests, against a real API server and Prometheus. TESTFLAGS has more flags.
 	@# Not from the test cache: it does not know of the CRDs and the programs that tests install and build.
 	go test -count=1 $(TESTFLAGS) ./...
 
@@ -142,7 +142,8 @@ bin/k8s/etcd bin/k8s/kube-apiserver bin/k8s/kubectl bin/k8s/controllers: hack/bi
 	@hack/binaries/build.sh $(package) $(CURDIR)/$@
 	@touch $@ # go build leaves an output alone that would be the same
 
-# Without the discovery of targets from clouds and clusters, a third of its packages: tests name theirs.
+# For the tests; PROMETHEUS has another. Without the discovery of targets from clouds and clusters, a third of its
+# packages: tests name theirs.
 bin/prometheus: hack/prometheus/go.mod hack/prometheus/go.sum hack/build.sh
 	@mkdir -p $(@D)
 	@hack/build.sh hack/prometheus github.com/prometheus/prometheus/cmd/prometheus $(CURDIR)/$@ -tags remove_all_sd

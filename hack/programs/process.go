@@ -139,6 +139,9 @@ func (p *Process) Err() error { return p.err }
 func (p *Process) Check() error {
 	select {
 	case <-p.ended:
+		if p.err == nil {
+			return fmt.Errorf("%s ended (exit status 0) before it was ready: %s", p.name, p.tail)
+		}
 		return fmt.Errorf("%s ended (%w) before it was ready: %s", p.name, p.err, p.tail)
 	default:
 		return nil
