@@ -30,7 +30,7 @@ type Scrape struct {
 	Labels map[string]string
 	// Interval is the time from scrape to scrape, and what a target may take to answer: at least 1ms, default 500ms.
 	Interval time.Duration
-	// NativeHistograms stores native histograms as such. Prometheus leaves them out otherwise.
+	// NativeHistograms stores native histograms as such. Prometheus keeps only their count and sum otherwise.
 	NativeHistograms bool
 }
 
