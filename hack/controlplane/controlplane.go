@@ -33,6 +33,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"invariant.dev/operator/hack/programs"
 )
 
 const (
@@ -60,10 +62,10 @@ type ControlPlane struct {
 	Kubeconfig string
 
 	dir         string
-	guard       *guard
-	etcd        *process
+	guard       *programs.Guard
+	etcd        *programs.Process
 	plane       *envtest.ControlPlane
-	controllers *process
+	controllers *programs.Process
 	client      client.Client
 
 	stop    sync.Once
@@ -116,7 +118,7 @@ func makeDir() (string, error) {
 
 func (c *ControlPlane) start(ctx context.Context, log io.Writer, apiServerArgs map[string][]string) error {
 	var err error
-	if c.guard, err = startGuard(c.dir); err != nil {
+	if c.guard, err = programs.StartGuard(c.dir); err != nil {
 		return err
 	}
 	if err := c.startEtcd(ctx, log); err != nil {
@@ -125,7 +127,7 @@ func (c *ControlPlane) start(ctx context.Context, log io.Writer, apiServerArgs m
 	if err := c.startAPIServer(ctx, log, apiServerArgs); err != nil {
 		return err
 	}
-	if c.controllers, err = startProcess(c.dir, "controllers", log, "--kubeconfig", c.Kubeconfig); err != nil {
+	if c.controllers, err = c.startBinary("controllers", log, "--kubeconfig", c.Kubeconfig); err != nil {
 		return err
 	}
 	return c.waitReady(ctx)
@@ -136,7 +138,7 @@ func (c *ControlPlane) start(ctx context.Context, log io.Writer, apiServerArgs m
 func (c *ControlPlane) startEtcd(ctx context.Context, log io.Writer) error {
 	socket := filepath.Join(c.dir, "etcd.sock")
 	var err error
-	c.etcd, err = startProcess(c.dir, "etcd", log,
+	c.etcd, err = c.startBinary("etcd", log,
 		"--data-dir", filepath.Join(c.dir, "etcd.data"),
 		"--listen-client-urls", "unix://"+socket,
 		"--advertise-client-urls", "unix://"+socket,
@@ -151,7 +153,7 @@ func (c *ControlPlane) startEtcd(ctx context.Context, log io.Writer) error {
 	}}
 	defer transport.CloseIdleConnections()
 	return poll(ctx, "etcd to be ready", func(ctx context.Context) error {
-		if err := c.etcd.check(); err != nil {
+		if err := c.etcd.Check(); err != nil {
 			return fatal{err}
 		}
 		return get(ctx, &http.Client{Transport: transport}, "http://etcd/readyz")
@@ -161,7 +163,11 @@ func (c *ControlPlane) startEtcd(ctx context.Context, log io.Writer) error {
 // startAPIServer tries several ports: envtest reserves a port among the programs that use it, but any other
 // program can take it before kube-apiserver does.
 func (c *ControlPlane) startAPIServer(ctx context.Context, log io.Writer, args map[string][]string) error {
-	path, err := launcher(c.dir, "kube-apiserver")
+	binary, err := Binary("kube-apiserver")
+	if err != nil {
+		return err
+	}
+	path, err := programs.Launcher(c.dir, "kube-apiserver", binary)
 	if err != nil {
 		return err
 	}
@@ -188,13 +194,13 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("making the directory of kube-apiserver: %w", err)
 	}
-	out := &tail{next: log}
+	out := programs.NewTail(log)
 	server := &envtest.APIServer{
 		Path:         path,
 		CertDir:      dir,
 		EtcdURL:      &url.URL{Scheme: "unix", Path: filepath.Join(c.dir, "etcd.sock")},
 		StartTimeout: startTimeout,
-		StopTimeout:  stopTimeout,
+		StopTimeout:  programs.StopTimeout,
 		Out:          out,
 		Err:          out,
 	}
@@ -207,7 +213,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 	}
 	c.plane = &envtest.ControlPlane{APIServer: server}
 	// envtest knows no context: without this, a start that is given up would go on for up to startTimeout.
-	interrupt := context.AfterFunc(ctx, func() { killNoted(path) })
+	interrupt := context.AfterFunc(ctx, func() { programs.KillNoted(path) })
 	err := server.Start()
 	interrupt()
 	if err != nil {
@@ -240,7 +246,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 // waitReady waits for what is made in the background once the API server answers.
 func (c *ControlPlane) waitReady(ctx context.Context) error {
 	return poll(ctx, "namespaces and roles to be there", func(ctx context.Context) error {
-		if err := c.controllers.check(); err != nil {
+		if err := c.controllers.Check(); err != nil {
 			return fatal{err}
 		}
 		for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {
@@ -266,18 +272,18 @@ func (c *ControlPlane) Stop() error {
 	c.stop.Do(func() {
 		var errs []error
 		if c.controllers != nil {
-			errs = append(errs, c.controllers.stop())
+			errs = append(errs, c.controllers.Stop())
 		}
 		if c.plane != nil {
 			errs = append(errs, c.plane.APIServer.Stop())
 		}
 		if c.etcd != nil {
-			errs = append(errs, c.etcd.stop())
+			errs = append(errs, c.etcd.Stop())
 		}
 		// What is removed first, the guard cannot kill: the IDs may be others' by now.
 		errs = append(errs, os.RemoveAll(c.dir))
 		if c.guard != nil {
-			errs = append(errs, c.guard.dismiss())
+			errs = append(errs, c.guard.Dismiss())
 		}
 		if err := errors.Join(errs...); err != nil {
 			c.stopErr = fmt.Errorf("stopping the control plane: %w", err)
@@ -289,7 +295,7 @@ func (c *ControlPlane) Stop() error {
 // InstallCRDs installs the CRDs of config/crd/bases, or updates them, and waits until the API server serves
 // both kinds, for a minute at most.
 func (c *ControlPlane) InstallCRDs(ctx context.Context) error {
-	root, err := moduleRoot()
+	root, err := programs.Root()
 	if err != nil {
 		return fmt.Errorf("installing the CRDs: %w", err)
 	}
@@ -444,4 +450,16 @@ func get(ctx context.Context, httpClient *http.Client, address string) error {
 		return fmt.Errorf("GET %s: %s: %s", address, response.Status, body)
 	}
 	return nil
+}
+
+// lockedWriter lets several programs share one log.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
 }

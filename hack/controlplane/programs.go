@@ -8,11 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-)
 
-const module = "invariant.dev/operator"
+	"invariant.dev/operator/hack/programs"
+)
 
 // Binary returns the path of one of the programs that make controlplane builds: etcd, kube-apiserver, kubectl
 // or controllers. It looks in $KUBEBUILDER_ASSETS, else in bin/k8s of this repository. Assets made elsewhere
@@ -24,7 +23,7 @@ func Binary(name string) (string, error) {
 		looked = append(looked, assets)
 	}
 	if len(looked) == 0 || name == "controllers" {
-		root, err := moduleRoot()
+		root, err := programs.Root()
 		if err != nil {
 			return "", fmt.Errorf("finding the program %s: %w", name, err)
 		}
@@ -35,7 +34,7 @@ func Binary(name string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("finding the program %s: %w", name, err)
 		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if programs.IsProgram(path) {
 			return path, nil
 		}
 	}
@@ -44,31 +43,6 @@ func Binary(name string) (string, error) {
 		hint = "unset KUBEBUILDER_ASSETS and run make controlplane"
 	}
 	return "", fmt.Errorf("the program %s is not in %s: %s", name, strings.Join(looked, " or "), hint)
-}
-
-// moduleRoot is where this repository is: where this file was compiled, or, for a program built with
-// -trimpath, above the working directory.
-func moduleRoot() (string, error) {
-	var starts []string
-	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
-		starts = append(starts, filepath.Dir(file))
-	}
-	if dir, err := os.Getwd(); err == nil {
-		starts = append(starts, dir)
-	}
-	for _, dir := range starts {
-		for ; ; dir = filepath.Dir(dir) {
-			if content, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil &&
-				strings.HasPrefix(string(content), "module "+module+"\n") {
-				return dir, nil
-			}
-			if dir == filepath.Dir(dir) {
-				break
-			}
-		}
-	}
-	return "", fmt.Errorf("no directory above %s has the go.mod of %s: run this inside a clone of the repository",
-		strings.Join(starts, " and "), module)
 }
 
 // Kubectl runs kubectl with that kubeconfig and standard input, and returns what it printed. The error of a
