@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -94,6 +96,8 @@ type bench struct {
 	live  client.Client
 	cache client.Client
 	clock *testingclock.FakeClock
+	// requests counts what the monitor asks of the API server.
+	requests atomic.Int64
 	// prometheusURL is the monitor's --prometheus-url.
 	prometheusURL string
 	mapper        meta.RESTMapper
@@ -117,8 +121,15 @@ func newBench(t *testing.T) *bench {
 	api, err := client.New(plane.Config, client.Options{Scheme: testScheme(t)})
 	must(t, err)
 	b.api = api
-	config, err := monitorConfig()
+	shared, err := monitorConfig()
 	must(t, err)
+	config := rest.CopyConfig(shared)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			b.requests.Add(1)
+			return next.RoundTrip(r)
+		})
+	})
 	b.live, err = client.New(config, client.Options{Scheme: testScheme(t)})
 	must(t, err)
 	c, err := cluster.New(config, func(o *cluster.Options) {
@@ -209,6 +220,54 @@ func (b *bench) reconcile() {
 	woken, _ := b.monitor.queue.Get()
 	b.monitor.queue.Done(woken)
 	b.once(woken)
+}
+
+// reconcileNow is reconcile without waiting for what others wrote, which costs requests.
+func (b *bench) reconcileNow() {
+	b.t.Helper()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	for b.looking() {
+		woken, _ := b.monitor.queue.Get()
+		b.monitor.queue.Done(woken)
+		b.once(woken)
+	}
+}
+
+// roundTripper is a function that sends requests.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip calls the function.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// secret makes a Secret, or changes what it holds.
+func (b *bench) secret(name string, data map[string]string) {
+	b.t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name}}
+	_, err := controllerutil.CreateOrUpdate(b.ctx, b.api, secret, func() error {
+		secret.StringData = data
+		return nil
+	})
+	must(b.t, err)
+}
+
+// replaceSecret makes a Secret hold that and nothing else.
+func (b *bench) replaceSecret(name string, data map[string]string) {
+	b.t.Helper()
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name}}
+	must(b.t, client.IgnoreNotFound(b.api.Delete(b.ctx, secret)))
+	b.secret(name, data)
+}
+
+// letSecretsBeRead lets the monitor read all Secrets of the namespace.
+func (b *bench) letSecretsBeRead() {
+	b.t.Helper()
+	meta := metav1.ObjectMeta{Namespace: b.namespace, Name: "secrets"}
+	must(b.t, b.api.Create(b.ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}}}))
+	must(b.t, b.api.Create(b.ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "secrets"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "operator-system", Name: "operator-monitor"}}}))
+	must(b.t, wait.PollUntilContextTimeout(b.ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		return client.IgnoreNotFound(b.live.Get(ctx, types.NamespacedName{Namespace: b.namespace, Name: "none"}, &corev1.Secret{})) == nil, nil
+	}))
 }
 
 // looking tells whether a look is under way or over and not taken.

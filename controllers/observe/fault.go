@@ -74,6 +74,10 @@ func unreachable(err error) string {
 	if why := untrusted(err); why != "" {
 		return why
 	}
+	if errors.As(err, &operation) && operation.Op == "remote error" {
+		// An alert of TLS, which is one of few.
+		return "it broke TLS off: " + strings.TrimPrefix(operation.Err.Error(), "tls: ")
+	}
 	if errors.As(err, &operation) && operation.Op == "dial" {
 		return operation.Err.Error()
 	}

@@ -78,6 +78,9 @@ func (k watchKey) String() string {
 func (o *Objects) Observe(ctx context.Context, system types.NamespacedName, source *v1alpha1.KubernetesSource) verdict.Observation {
 	keys, fault := o.resolve(ctx, system, source)
 	if fault != nil {
+		if fault.Reason == verdict.Forbidden {
+			o.drop(system, source)
+		}
 		return verdict.Observation{Fault: fault}
 	}
 	watches, fault := o.use(system, fingerprint(source), keys)
@@ -108,7 +111,7 @@ func (o *Objects) Keep(system types.NamespacedName, sources []*v1alpha1.Kubernet
 	}
 	kept := make(map[string]bool, len(sources))
 	for _, source := range sources {
-		kept[fingerprint(source)] = true
+		kept[fingerprint(source)], kept[labelsFor(source)] = true, true
 	}
 	for f := range needs {
 		if !kept[f] {
@@ -118,6 +121,14 @@ func (o *Objects) Keep(system types.NamespacedName, sources []*v1alpha1.Kubernet
 	if len(needs) == 0 {
 		delete(o.needs, system)
 	}
+	o.stopUnneeded()
+}
+
+// drop ends the watches of a source that may not be seen any more.
+func (o *Objects) drop(system types.NamespacedName, source *v1alpha1.KubernetesSource) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.needs[system], fingerprint(source))
 	o.stopUnneeded()
 }
 
@@ -132,6 +143,9 @@ func (o *Objects) Watches() int {
 func fingerprint(source *v1alpha1.KubernetesSource) string {
 	return fmt.Sprintf("%q %q %q %q", source.APIVersion, source.Kind, source.Namespaces, metav1.FormatLabelSelector(source.Selector))
 }
+
+// labelsFor stands for the labels that say whether a source may look elsewhere.
+func labelsFor(source *v1alpha1.KubernetesSource) string { return "labels for " + fingerprint(source) }
 
 // resolve finds out what to watch for a source, and whether a system's Invariants may see it.
 func (o *Objects) resolve(ctx context.Context, system types.NamespacedName, source *v1alpha1.KubernetesSource) ([]watchKey, *verdict.Fault) {
@@ -165,7 +179,7 @@ func (o *Objects) resolve(ctx context.Context, system types.NamespacedName, sour
 		elsewhere = slices.ContainsFunc(namespaces, func(n string) bool { return n != system.Namespace })
 	}
 	if elsewhere && !o.Unconfined {
-		if fault := o.admitted(ctx, system); fault != nil {
+		if fault := o.admitted(ctx, system, source); fault != nil {
 			return nil, fault
 		}
 	}
@@ -223,9 +237,9 @@ func invalidSource(format string, args ...any) *verdict.Fault {
 }
 
 // admitted tells whether an admin let the Invariants of a namespace look outside it.
-func (o *Objects) admitted(ctx context.Context, system types.NamespacedName) *verdict.Fault {
+func (o *Objects) admitted(ctx context.Context, system types.NamespacedName, source *v1alpha1.KubernetesSource) *verdict.Fault {
 	key := watchKey{resource: schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, onlyName: system.Namespace}
-	watches, fault := o.use(system, "namespace "+system.Namespace, []watchKey{key})
+	watches, fault := o.use(system, labelsFor(source), []watchKey{key})
 	if fault != nil {
 		return fault
 	}
