@@ -1,9 +1,22 @@
 package controllers
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/judge"
@@ -47,6 +60,99 @@ func BenchmarkJudgeAndLedger(b *testing.B) {
 			b.ReportMetric(float64(deciding.Nanoseconds())/per, "ledger-ns/store")
 		})
 	}
+}
+
+// BenchmarkFaultToTicket measures the time from a fault of a Kubernetes object to its ticket, at an interval of a second, on the real API
+// server: 20 systems at a time, and what it reports is over all faults.
+func BenchmarkFaultToTicket(b *testing.B) {
+	const systems, faults = 20, 10
+	namespace := fmt.Sprintf("bench-%d", namespaces.Add(1))
+	must(b, plane.Namespace(b.Context(), namespace))
+	api, err := client.NewWithWatch(plane.Config, client.Options{Scheme: testScheme(b)})
+	must(b, err)
+	for i := range systems {
+		name := fmt.Sprintf("app-%d", i)
+		labels := map[string]string{"app": name}
+		must(b, api.Create(b.Context(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}, Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "main"}}}}}}))
+		spec := v1alpha1.InvariantSpec{System: name, Interval: seconds(1)}
+		replicated(&spec)
+		spec.Source.Kubernetes.Selector = &metav1.LabelSelector{MatchLabels: labels}
+		must(b, setReady(b.Context(), api, namespace, name, 1))
+		must(b, api.Create(b.Context(), &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: spec}))
+	}
+	startMonitor(b, DefaultInterval, DefaultWorkers, namespace)
+	var mu sync.Mutex
+	var took []time.Duration
+	for b.Loop() {
+		var group errgroup.Group
+		for i := range systems {
+			name := fmt.Sprintf("app-%d", i)
+			group.Go(func() error {
+				for range faults {
+					d, err := faultToTicket(b.Context(), api, namespace, name)
+					if err != nil {
+						return err
+					}
+					mu.Lock()
+					took = append(took, d)
+					mu.Unlock()
+				}
+				return nil
+			})
+		}
+		must(b, group.Wait())
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(len(took)), "faults")
+	b.ReportMetric(took[len(took)/2].Seconds(), "p50-s")
+	b.ReportMetric(took[len(took)*99/100].Seconds(), "p99-s")
+	b.ReportMetric(took[len(took)-1].Seconds(), "max-s")
+}
+
+// faultToTicket breaks a Deployment at a random moment, waits for its ticket and for the API server's word of it, mends it, and waits
+// until the ticket is resolved.
+func faultToTicket(ctx context.Context, api client.WithWatch, namespace, name string) (time.Duration, error) {
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(rand.N(time.Second)):
+	}
+	// Watched from before the fault, so that what is measured ends when the API server tells of the ticket.
+	events, err := api.Watch(ctx, &v1alpha1.TicketList{}, client.InNamespace(namespace), client.MatchingFields{"spec.system": name})
+	if err != nil {
+		return 0, err
+	}
+	defer events.Stop()
+	until := func(state v1alpha1.TicketState) bool {
+		for event := range events.ResultChan() {
+			if ticket, ok := event.Object.(*v1alpha1.Ticket); ok && event.Type != watch.Deleted && ticket.Status.State == state {
+				return true
+			}
+		}
+		return false
+	}
+	began := time.Now()
+	if err := setReady(ctx, api, namespace, name, 0); err != nil {
+		return 0, err
+	}
+	if !until(v1alpha1.Open) {
+		return 0, errors.New("the watch of tickets ended")
+	}
+	took := time.Since(began)
+	if err := setReady(ctx, api, namespace, name, 1); err != nil {
+		return 0, err
+	}
+	if !until(v1alpha1.Resolved) {
+		return 0, errors.New("the watch of tickets ended")
+	}
+	return took, nil
+}
+
+func setReady(ctx context.Context, api client.Client, namespace, name string, ready int) error {
+	patch := fmt.Sprintf(`{"status":{"replicas":1,"readyReplicas":%d}}`, ready)
+	return api.Status().Patch(ctx, &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
 func pdStores(n int, state string) verdict.Observation {

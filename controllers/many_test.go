@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -109,7 +110,7 @@ func TestSystemsOnAHangingSourceHoldUpNoOther(t *testing.T) {
 		}))
 	}
 	const interval = time.Second
-	startMonitor(t, ns, interval, 2)
+	startMonitor(t, interval, 2, ns)
 	first := g.waitFor(t, well, 2)
 	begin := time.Now()
 	counts := g.waitFor(t, well, 2+cycles)
@@ -127,22 +128,32 @@ func TestSystemsOnAHangingSourceHoldUpNoOther(t *testing.T) {
 	}
 }
 
-// startMonitor runs the controller on a manager, with the real clock, in one namespace.
-func startMonitor(t *testing.T, namespace string, interval time.Duration, workers int) {
+// startMonitor runs the controller on a manager, with the real clock, in some namespaces.
+func startMonitor(t testing.TB, interval time.Duration, workers int, namespaces ...string) {
 	t.Helper()
+	watched := map[string]cache.Config{}
+	for _, namespace := range namespaces {
+		watched[namespace] = cache.Config{}
+	}
 	mgr, err := ctrl.NewManager(plane.Config, ctrl.Options{
 		Scheme:                 testScheme(t),
 		Logger:                 logr.Discard(),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
-		Cache:                  cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}},
+		Cache:                  cache.Options{DefaultNamespaces: watched},
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	must(t, err)
+	client, err := dynamic.NewForConfig(plane.Config)
+	must(t, err)
+	objects := &observe.Objects{Client: client, Mapper: mgr.GetRESTMapper(), Clock: clock.RealClock{}}
+	observer := observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	observer.Objects = objects
 	r := &CycleReconciler{
 		Client:   mgr.GetClient(),
 		Live:     mgr.GetAPIReader(),
-		Observer: observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
+		Observer: observer,
+		Objects:  objects,
 		Recorder: mgr.GetEventRecorder("monitor"),
 		Clock:    clock.RealClock{},
 		Interval: interval,
@@ -153,6 +164,51 @@ func startMonitor(t *testing.T, namespace string, interval time.Duration, worker
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(t.Context()) }()
 	t.Cleanup(func() { must(t, <-done) })
+}
+
+func TestANamespaceThatIsHostileDelaysNoOther(t *testing.T) {
+	const systems, hostile, cycles, interval = 20, 500, 6, time.Second
+	for name, spec := range map[string]func(g *gets, i int) v1alpha1.InvariantSpec{
+		"500 sources that hang": func(g *gets, i int) v1alpha1.InvariantSpec {
+			return v1alpha1.InvariantSpec{Expression: "self[0].ok",
+				Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: fmt.Sprintf("%s/hang/%d", g.server.URL, i), Timeout: seconds(10)}}}
+		},
+		"500 expressions that take long": func(g *gets, _ int) v1alpha1.InvariantSpec {
+			return v1alpha1.InvariantSpec{Expression: "lists.range(3000).all(a, lists.range(900).all(b, a + b >= 0))",
+				Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: g.server.URL + "/long"}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			theirs, ours := fmt.Sprintf("many-%d", namespaces.Add(1)), fmt.Sprintf("many-%d", namespaces.Add(1))
+			must(t, plane.Namespace(t.Context(), theirs))
+			must(t, plane.Namespace(t.Context(), ours))
+			g := newGets(t)
+			api, err := client.New(plane.Config, client.Options{Scheme: testScheme(t)})
+			must(t, err)
+			create := func(namespace string, i int, spec v1alpha1.InvariantSpec) {
+				spec.System = fmt.Sprintf("sys-%d", i)
+				must(t, api.Create(t.Context(), &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("inv-%d", i)}, Spec: spec}))
+			}
+			for i := range hostile {
+				create(theirs, i, spec(g, i))
+			}
+			var well []string
+			for i := range systems {
+				well = append(well, fmt.Sprintf("/well/%d", i))
+				create(ours, i, v1alpha1.InvariantSpec{Expression: "self[0].ok", Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: g.server.URL + well[i]}}})
+			}
+			startMonitor(t, interval, 2, theirs, ours)
+			first := g.waitFor(t, well, 2)
+			begin := time.Now()
+			counts := g.waitFor(t, well, 2+cycles)
+			ticks := int(time.Since(begin)/interval) + 1
+			for _, path := range well {
+				if got := counts[path] - first[path]; got < cycles-1 || ticks > cycles+3 {
+					t.Errorf("%s was read %d times in %d ticks", path, got, ticks)
+				}
+			}
+		})
+	}
 }
 
 func TestACycleOfAThousandStoresAndTenInvariantsIsOneGet(t *testing.T) {
