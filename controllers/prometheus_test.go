@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -330,4 +331,35 @@ func TestAnInvariantWithoutASeriesIsUnknownUnlessMinStoresIsNone(t *testing.T) {
 		}
 	}
 	b.wantTickets()
+}
+
+func TestRule11TheMonitorsOwnTokenGoesToNobody(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if b.objectsConfig.BearerToken == "" {
+		t.Fatal("this test needs a monitor that has a token")
+	}
+	b.prometheusURL = b.source.server.URL
+	b.restart()
+	var mu sync.Mutex
+	asked := 0
+	b.source.fail(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		for name, values := range r.Header {
+			if name == "Authorization" || strings.Contains(strings.Join(values, " "), b.objectsConfig.BearerToken) {
+				t.Errorf("%s is sent to %s", name, r.URL)
+			}
+		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	b.invariant("http", func(s *v1alpha1.InvariantSpec) { s.Source.HTTP.URL += "/http" })
+	b.invariant("prometheus", alerting("", "up == 0"))
+	b.reconcile()
+	b.cycle()
+	if asked != 4 {
+		t.Errorf("the source was asked %d times, want 4", asked)
+	}
 }

@@ -77,7 +77,7 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 	if client, found := o.clients.Get(identity); found {
 		return client.(*http.Client)
 	}
-	dialer := &net.Dialer{ControlContext: o.Policy.control}
+	dialer := &net.Dialer{ControlContext: o.Policy.control, Resolver: o.resolver}
 	client := &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -34,8 +35,10 @@ type Observer struct {
 	// may be empty.
 	Identity string
 
-	clients *lru.Cache
-	memory  *Budget
+	// resolver is nil for that of this machine.
+	resolver *net.Resolver
+	clients  *lru.Cache
+	memory   *Budget
 }
 
 // ObjectReader reads the objects that an Invariant of a system names.
