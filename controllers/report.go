@@ -87,6 +87,8 @@ func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement, now time.Ti
 	case invariant.Spec.Suspend:
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionUnknown, reasonSuspended, "not checked while spec.suspend is true"
 		satisfied.Status, satisfied.Reason, satisfied.Message = ready.Status, ready.Reason, ready.Message
+	case j.Fault != nil && j.Fault.Reason == verdict.FirstReading:
+		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionUnknown, string(j.Fault.Reason), j.Fault.Message
 	case j.Fault != nil:
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(j.Fault.Reason), j.Fault.Message
 		satisfied.Status, satisfied.Reason, satisfied.Message = metav1.ConditionUnknown, ready.Reason, ready.Message
@@ -96,7 +98,8 @@ func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement, now time.Ti
 		fault := j.FirstFault()
 		satisfied.Status, satisfied.Reason = metav1.ConditionUnknown, string(fault.Reason)
 		satisfied.Message = fmt.Sprintf("unknown of %s: %s", ledger.StoreList(j.Stores(verdict.Unknown)), fault.Message)
-		if len(j.Stores(verdict.Unknown)) == len(j.Verdicts) {
+		// That there is nothing yet to compare with is no fault of the spec or the source.
+		if len(j.Stores(verdict.Unknown)) == len(j.Verdicts) && fault.Reason != verdict.FirstReading {
 			ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, satisfied.Reason, satisfied.Message
 		}
 	}

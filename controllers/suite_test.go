@@ -426,6 +426,7 @@ type stores struct {
 
 	mu     sync.Mutex
 	states map[string]string
+	terms  map[string]int
 	answer http.HandlerFunc
 }
 
@@ -442,6 +443,15 @@ func (s *stores) set(store, state string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.states[store] = state
+}
+
+func (s *stores) setTerm(store string, term int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terms == nil {
+		s.terms = map[string]int{}
+	}
+	s.terms[store] = term
 }
 
 func (s *stores) remove(store string) {
@@ -464,10 +474,11 @@ func (s *stores) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	type store struct {
 		ID    string `json:"id"`
 		State string `json:"state"`
+		Term  int    `json:"term"`
 	}
 	var list []store
 	for id, state := range s.states {
-		list = append(list, store{id, state})
+		list = append(list, store{id, state, s.terms[id]})
 	}
 	s.mu.Unlock()
 	if answer != nil {

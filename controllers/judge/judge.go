@@ -41,8 +41,12 @@ func (p *Program) JudgeAfter(ctx context.Context, past *Past, o verdict.Observat
 	}
 	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}, past: past, next: Past{}, lasting: lasting}
 	result := p.judge(e, o)
-	if result.Fault == nil {
+	switch {
+	case result.Fault == nil:
 		e.next.version, e.next.result = o.Version, result
+		*past = e.next
+	case e.next.readings != nil && e.exhausted == nil:
+		// Seen, and not judged: the next check has something to look back on.
 		*past = e.next
 	}
 	return result
@@ -159,10 +163,14 @@ func (p *Program) judgeReading(e *evaluator, r verdict.Reading) verdict.Verdict 
 	}
 	storeID, fault := p.storeIDOf(e, r.Value)
 	v := verdict.Verdict{StoreID: storeID, Fault: cmp.Or(r.Fault, fault)}
-	if v.Fault == nil {
+	switch {
+	case v.Fault == nil:
 		v = p.verdictOn(e, storeID, r.Value)
 		e.keep(storeID, r.Value)
 		e.note(r.Version, v)
+	case e.past.readings[storeID] != nil:
+		// What could not be seen now is compared with what was seen last.
+		e.keep(storeID, e.past.readings[storeID])
 	}
 	return v
 }

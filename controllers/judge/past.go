@@ -42,6 +42,7 @@ func (e *evaluator) remember(readings []verdict.Reading) *verdict.Fault {
 	for _, r := range readings {
 		e.next.values += int(deepSize(types.DefaultTypeAdapter.NativeToValue(r.Value))) //nolint:gosec // at most maxCallCost
 		if e.next.values > MaxPast {
+			e.next = Past{}
 			return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("oldSelf: the readings have more than %d values, which is more than is kept until the next check; "+
 				"let items, a query or a selector pick out less", MaxPast)}
 		}

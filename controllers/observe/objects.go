@@ -113,10 +113,14 @@ func (o *Objects) Keep(system types.NamespacedName, sources []*v1alpha1.Kubernet
 	for _, source := range sources {
 		kept[fingerprint(source)], kept[labelsFor(source)] = true, true
 	}
+	before := len(needs)
 	for f := range needs {
 		if !kept[f] {
 			delete(needs, f)
 		}
+	}
+	if len(needs) == before {
+		return
 	}
 	if len(needs) == 0 {
 		delete(o.needs, system)
@@ -271,15 +275,17 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 	if o.watches == nil {
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
 	}
-	if o.tooMany(system.Namespace, keys) {
+	if !slices.Equal(o.needs[system][what], keys) && o.tooMany(system.Namespace, keys) {
 		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("spec.source.kubernetes: the Invariants of namespace %s need more than %d watches "+
 			"together; use fewer selectors, kinds or namespaces, or namespaces: [\"*\"]", system.Namespace, maxWatches)}
 	}
 	if o.needs[system] == nil {
 		o.needs[system] = map[string][]watchKey{}
 	}
-	o.needs[system][what] = keys
-	o.stopUnneeded()
+	if !slices.Equal(o.needs[system][what], keys) {
+		o.needs[system][what] = keys
+		o.stopUnneeded()
+	}
 	watches := make([]*objectWatch, 0, len(keys))
 	for _, key := range keys {
 		w := o.watches[key]

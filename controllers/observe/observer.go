@@ -86,10 +86,9 @@ func (o *Observer) Look(ctx context.Context, system types.NamespacedName, specs 
 			longest = max(longest, timeouts[r])
 			look.answers[r] = nil
 		}
-		if source := spec.Source.Kubernetes; source != nil && o.Objects != nil {
-			look.objects[source] = o.Objects.Observe(ctx, system, source)
-		}
 	}
+	objectsCtx, cancelObjects := context.WithTimeout(ctx, syncPatience)
+	defer cancelObjects()
 	// Waiting for a place is part of it, so that many slow addresses take no longer than one.
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
@@ -100,7 +99,11 @@ func (o *Observer) Look(ctx context.Context, system types.NamespacedName, specs 
 	}
 	results := make(chan got, len(timeouts))
 	var group errgroup.Group
-	group.SetLimit(maxAtOnce)
+	group.SetLimit(maxAtOnce + 1)
+	group.Go(func() error {
+		o.lookAtObjects(objectsCtx, system, specs, look.objects)
+		return nil
+	})
 	for r, timeout := range timeouts {
 		group.Go(func() error {
 			results <- got{r, o.get(ctx, keys, r, timeout, look.lease)}
@@ -113,6 +116,15 @@ func (o *Observer) Look(ctx context.Context, system types.NamespacedName, specs 
 		look.answers[r.request] = r.answer
 	}
 	return look
+}
+
+// lookAtObjects reads the Kubernetes objects that the specs name.
+func (o *Observer) lookAtObjects(ctx context.Context, system types.NamespacedName, specs []*v1alpha1.InvariantSpec, seen map[*v1alpha1.KubernetesSource]verdict.Observation) {
+	for _, spec := range specs {
+		if source := spec.Source.Kubernetes; source != nil && o.Objects != nil {
+			seen[source] = o.Objects.Observe(ctx, system, source)
+		}
+	}
 }
 
 // Release gives back the memory that the look holds.

@@ -102,10 +102,8 @@ func (w *objectWatch) worthRestarting() bool {
 	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
 }
 
-// read is what the watch sees, which is another whenever the version is; or why it sees nothing.
+// read is what the watch sees once it sees anything, or when ctx ends, which is another whenever the version is; or why it sees nothing.
 func (w *objectWatch) read(ctx context.Context) ([]verdict.Reading, string, *verdict.Fault) {
-	ctx, cancel := context.WithTimeout(ctx, syncPatience)
-	defer cancel()
 	select {
 	case <-w.settled:
 	case <-ctx.Done():

@@ -1,0 +1,95 @@
+package controllers
+
+import (
+	"testing"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// neverBack is an Invariant about what must not go back: with a store each, or of the whole.
+func neverBack(s *v1alpha1.InvariantSpec) {
+	s.Expression, s.Message = "self.term >= oldSelf.term", "'term went from ' + string(oldSelf.term) + ' to ' + string(self.term)"
+	s.Snapshot = nil
+}
+
+func neverFewer(s *v1alpha1.InvariantSpec) {
+	neverBack(s)
+	s.StoreID, s.Expression, s.Message = "", "self.size() * 2 >= oldSelf.size()", ""
+}
+
+func TestWhatMustNotGoBackIsComparedWithTheLastGoodObservation(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.setTerm("1", 7)
+	b.invariant("term", neverBack)
+	b.reconcile()
+	if ready, satisfied := b.conditions("term"); ready.Reason != reasonAnswering || satisfied != "Unknown" {
+		t.Errorf("at the first reading, Ready is %+v and Satisfied %s", ready, satisfied)
+	}
+	b.source.setTerm("1", 8)
+	b.cycle()
+	if _, satisfied := b.conditions("term"); satisfied != "True" {
+		t.Errorf("a term that grew: Satisfied is %s", satisfied)
+	}
+	// What nobody saw in between is passed over.
+	b.source.fail(closeHalfWay)
+	b.source.setTerm("1", 3)
+	b.cycle()
+	b.wantTickets()
+	b.source.fail(nil)
+	b.cycle()
+	if v := b.wantTickets(v1alpha1.Open)[0].Spec.Violations; len(v) != 1 || v[0].StoreID != "1" || v[0].Message != "term went from 8 to 3" {
+		t.Errorf("the violations are %+v", v)
+	}
+	// The step back is in the past, and the next check has 3 to compare with.
+	b.cycle()
+	b.wantTickets(v1alpha1.Resolved)
+}
+
+func TestARestartForgetsWhatWasBeforeAndResolvesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.setTerm("1", 7)
+	b.invariant("term", neverBack, func(s *v1alpha1.InvariantSpec) { s.ResolveAfter = seconds(60) })
+	b.reconcile()
+	b.source.setTerm("1", 2)
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+	b.restart()
+	b.source.setTerm("2", -1)
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+	if satisfied := v1alpha1.FindCondition(b.getInvariant("term").Status.Conditions, v1alpha1.ConditionSatisfied); satisfied.Reason != string(verdict.FirstReading) {
+		t.Errorf("after a restart, Satisfied is %+v", satisfied)
+	}
+	for range 3 {
+		b.cycle()
+	}
+	b.wantTickets(v1alpha1.Resolved)
+}
+
+func TestATransitionOfTheWholeIsComparedToo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.set("4", "Up")
+	b.invariant("stores", neverFewer)
+	b.reconcile()
+	b.wantTickets()
+	b.source.remove("1")
+	b.source.remove("2")
+	b.cycle()
+	b.wantTickets()
+	b.source.remove("3")
+	b.source.remove("4")
+	b.source.set("5", "Up")
+	b.cycle()
+	b.wantTickets()
+	b.source.set("1", "Up")
+	b.source.set("2", "Up")
+	b.cycle()
+	b.source.remove("1")
+	b.source.remove("2")
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+}
