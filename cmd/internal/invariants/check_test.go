@@ -10,8 +10,13 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
+	"invariant.dev/operator/hack/promtest"
 )
 
 const (
@@ -212,4 +217,60 @@ func TestAnAddressOfTheClusterIsPointedToTheMonitorsPod(t *testing.T) {
 			t.Errorf("%s looks like an address of the cluster: want %v", address, is)
 		}
 	}
+}
+
+const replicated = `apiVersion: operator.invariant.dev/v1alpha1
+kind: Invariant
+metadata: {name: replicas}
+spec:
+  source: {kubernetes: {apiVersion: apps/v1, kind: Deployment}}
+  storeID: self.metadata.name
+  expression: self.?status.readyReplicas.orValue(0) >= self.spec.replicas
+`
+
+// manifest writes a manifest and returns its path.
+func manifest(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "invariant.yaml")
+	clitest.Must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestCheckReadsObjectsAndSecretsAsWhoeverTypesIt(t *testing.T) {
+	b := newBench(t)
+	labels := map[string]string{"app": "web"}
+	clitest.Must(t, b.API.Create(t.Context(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "web"}, Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: labels},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "main"}}}}}}))
+	ended(t, b.Run("check", "-f", manifest(t, replicated)), 1).Has("web   Violated")
+	ended(t, b.Run("check", "-f", manifest(t, strings.ReplaceAll(replicated, "Deployment", "Gadget"))), 2).Has("NoSuchKind", "kubectl api-resources")
+	r := ended(t, b.Run("check", "-f", manifest(t, strings.ReplaceAll(replicated, "kind: Deployment", `kind: Deployment, namespaces: ["*"]`))), 1)
+	if !strings.Contains(r.Err, "kubectl label namespace "+b.Namespace+" operator.invariant.dev/observes=cluster") {
+		t.Errorf("want a warning that the monitor sees no other namespace: %v", r)
+	}
+
+	clitest.Must(t, b.API.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "auth"}, StringData: map[string]string{"token": "s3cr3t"}}))
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer s3cr3t" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		_, _ = w.Write([]byte(allUp))
+	})
+	ended(t, b.Run("check", "-f", file(t, address, "timeout: 2s", "timeout: 2s, secretRef: {name: auth}, allowCredentialsOverHTTP: true")), 0)
+	ended(t, b.Run("check", "-f", file(t, address)), 2).Has("401 Unauthorized")
+	ended(t, b.Run("check", "-f", file(t, address, "timeout: 2s", "timeout: 2s, secretRef: {name: none}, allowCredentialsOverHTTP: true")), 2).Has("Secret none: there is no such Secret")
+}
+
+func TestCheckAsksThePrometheusThatItIsTold(t *testing.T) {
+	b := newBench(t)
+	p := promtest.Run(t, promtest.Options{})
+	alert := manifest(t, `apiVersion: operator.invariant.dev/v1alpha1
+kind: Invariant
+metadata: {name: alert}
+spec:
+  source: {prometheus: {query: 'label_replace(vector(5), "store", "7", "", "")'}}
+  snapshot: [{name: twice, query: '2 * vector(21) + 0 * count(up{store=~"$storeID"} or vector(1))'}]
+`)
+	ended(t, b.Run("check", "-f", alert), 2).Has("the monitor has no --prometheus-url")
+	ended(t, b.Run("check", "-f", alert, "--prometheus-url", p.URL), 1).Has(`store="7"`, "twice:", "42")
 }

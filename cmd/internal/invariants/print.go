@@ -153,6 +153,9 @@ func (i item) verdict() string {
 
 // addresses are what a spec's source reads.
 func addresses(spec *v1alpha1.InvariantSpec) []string {
+	if prometheus := spec.Source.Prometheus; prometheus != nil && prometheus.URL != "" {
+		return []string{prometheus.URL}
+	}
 	source := spec.Source.HTTP
 	if source == nil {
 		return nil
@@ -179,6 +182,10 @@ func shownSources(spec *v1alpha1.InvariantSpec) []string {
 // warn says where the monitor would see something else than this machine.
 func (o *checkOptions) warn(c *cli.Cluster, r report) {
 	for _, i := range r.Items {
+		if source := i.invariant.Spec.Source.Kubernetes; source != nil && slices.ContainsFunc(source.Namespaces, func(n string) bool { return n != i.Namespace }) {
+			c.Warn(fmt.Sprintf("the monitor refuses to look outside the namespace, unless an admin of the cluster has said: kubectl label namespace %s %s=%s",
+				i.Namespace, observe.ObservesLabel, observe.ObservesCluster))
+		}
 		for _, address := range addresses(&i.invariant.Spec) {
 			if refused := refusedByMonitor(address); refused != "" {
 				c.Warn(fmt.Sprintf("the monitor refuses %s, unless it runs with --allow-address %s", address, refused))
