@@ -1,0 +1,103 @@
+package packs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/judge"
+)
+
+func TestEveryPackAppliesAsAFolder(t *testing.T) {
+	for _, name := range packNames(t) {
+		t.Run(name, func(t *testing.T) {
+			ns := "pack-" + name
+			must(t, plane.Namespace(t.Context(), ns))
+			// Twice, so that a second apply changes nothing, and for real, so that names that clash are seen.
+			kubectl(t, "", "apply", "-k", filepath.Join(samples, name), "-n", ns)
+			again := kubectl(t, "", "apply", "-k", filepath.Join(samples, name), "-n", ns)
+			for _, line := range strings.Split(strings.TrimSpace(again), "\n") {
+				if !strings.HasSuffix(line, " unchanged") {
+					t.Errorf("applied again: %s", line)
+				}
+			}
+			applied := strings.Fields(kubectl(t, "", "get", "invariants", "-n", ns, "-o", "jsonpath={.items[*].metadata.name}"))
+			if want := len(pack(t, name)); len(applied) != want || want == 0 {
+				t.Errorf("%d invariants are there, of %d", len(applied), want)
+			}
+		})
+	}
+}
+
+// withoutQueries is a spec in which all that is CEL stands where it is compiled: what fills in queries as evidence, and an
+// expression where an alerting rule needs none.
+func withoutQueries(spec *v1alpha1.InvariantSpec) *v1alpha1.InvariantSpec {
+	spec = spec.DeepCopy()
+	if spec.Source.Prometheus != nil && spec.Expression == "" {
+		spec.Expression = "false"
+	}
+	for _, s := range spec.Snapshot {
+		for name, expression := range s.With {
+			spec.Snapshot = append(spec.Snapshot, v1alpha1.SnapshotSpec{Name: s.Name + " " + name, Expression: string(expression)})
+		}
+	}
+	return spec
+}
+
+func TestEveryExpressionOfEveryPackCompiles(t *testing.T) {
+	for _, name := range packNames(t) {
+		for _, invariant := range pack(t, name) {
+			if _, err := judge.Compile(withoutQueries(&invariant.Spec)); err != nil {
+				t.Errorf("%s/%s: %v", name, invariant.Name, err)
+			}
+		}
+	}
+}
+
+func TestEveryInvariantSaysWhatItIsAboutAndWhatToDo(t *testing.T) {
+	for _, name := range packNames(t) {
+		sources := ""
+		files, err := filepath.Glob(filepath.Join(samples, name, "*.yaml"))
+		must(t, err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			must(t, err)
+			sources += string(text)
+		}
+		for _, invariant := range pack(t, name) {
+			if invariant.Spec.Description == "" || invariant.Spec.Message == "" {
+				t.Errorf("%s/%s has no description or no message", name, invariant.Name)
+			}
+			// Those of the demo are introduced by their file's first line.
+			if name != "etcd" && !strings.Contains(sources, "# "+invariant.Name+": ") {
+				t.Errorf("no comment of the pack %s begins with %s", name, invariant.Name)
+			}
+		}
+	}
+}
+
+func TestTheReadmeNamesEveryPackAndEveryInvariant(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(samples, "README.md"))
+	must(t, err)
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` ").FindAllStringSubmatch(string(readme), -1) {
+		listed[row[1]] = true
+	}
+	for _, name := range packNames(t) {
+		if !strings.Contains(string(readme), "]("+name+"/)") {
+			t.Errorf("it does not link to the pack %s", name)
+		}
+		for _, invariant := range pack(t, name) {
+			if !listed[invariant.Name] {
+				t.Errorf("it does not list %s of %s", invariant.Name, name)
+			}
+			delete(listed, invariant.Name)
+		}
+	}
+	for name := range listed {
+		t.Errorf("it lists %s, which no pack has", name)
+	}
+}
