@@ -3,7 +3,7 @@
 // It has what Invariants read: GET /pd/api/v1/stores, /pd/api/v1/health and /pd/api/v1/members. What it knows of a
 // store comes about as in PD: by the heartbeats that it hears, and less of it after a restart. The comments name the
 // files of github.com/tikv/pd that it follows, as they were in August 2026 (commit a186e0cc61de). PD writes times in
-// its own time zone; this one's is UTC, as in PD's images.
+// the time zone of its machine; that of this one is UTC.
 package pdtest
 
 import (

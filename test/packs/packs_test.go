@@ -101,3 +101,22 @@ func TestTheReadmeNamesEveryPackAndEveryInvariant(t *testing.T) {
 		t.Errorf("it lists %s, which no pack has", name)
 	}
 }
+
+func TestTheOverlayInTheReadmeBuilds(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(samples, "README.md"))
+	must(t, err)
+	_, shown, _ := strings.Cut(string(readme), "```yaml\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	invariants := decode(t, build(t, "tikv", strings.Replace(shown, "../config/samples/tikv ", "PACK ", 1)))
+	if got := invariants["grpc-latency"].Spec.Expression; got != "self.value < 0.05" {
+		t.Errorf("its latency must be %s", got)
+	}
+	if invariants["tikv-gc"] != nil || len(invariants) != len(pack(t, "tikv"))-1 {
+		t.Errorf("it has %d invariants", len(invariants))
+	}
+	for name, invariant := range invariants {
+		if invariant.Spec.System != "tikv-prod" || invariant.Namespace != "tikv-prod" {
+			t.Errorf("%s is about %s in %s", name, invariant.Spec.System, invariant.Namespace)
+		}
+	}
+}

@@ -141,6 +141,15 @@ func overlay(t *testing.T, name string, oldnew ...string) string {
 		}
 	}
 	kustomization := strings.NewReplacer(oldnew...).Replace(strings.Join(shown, "\n"))
+	if kustomization = strings.Replace(kustomization, "../"+name+" ", "PACK ", 1); !strings.Contains(kustomization, "\nresources:") {
+		kustomization = "resources: [PACK]\n" + kustomization
+	}
+	return build(t, name, kustomization)
+}
+
+// build builds a kustomization in which PACK stands for the folder of a pack.
+func build(t *testing.T, name, kustomization string) string {
+	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
 	to, err := filepath.Abs(filepath.Join(samples, name))
@@ -148,10 +157,7 @@ func overlay(t *testing.T, name string, oldnew ...string) string {
 	// kustomize takes no absolute path.
 	relative, err := filepath.Rel(dir, to)
 	must(t, err)
-	if kustomization = strings.Replace(kustomization, "../"+name+" ", relative+" ", 1); !strings.Contains(kustomization, "\nresources:") {
-		kustomization = "resources: [" + relative + "]\n" + kustomization
-	}
-	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.Replace(kustomization, "PACK", relative, 1)), 0o600))
 	return kubectl(t, "", "kustomize", dir)
 }
 

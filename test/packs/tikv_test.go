@@ -81,6 +81,8 @@ func (c *cluster) heartbeats(silent ...uint64) {
 // that address.
 func tikvAt(t *testing.T, address string) string {
 	t.Helper()
+	// The namespace of that overlay.
+	must(t, plane.Namespace(t.Context(), "tikv-prod"))
 	var asksPD []string
 	for _, document := range documents(overlay(t, "tikv", "basic-pd.tikv-prod.svc:2379", address)) {
 		if strings.Contains(document, "    http:") {
@@ -107,7 +109,6 @@ func TestTheOverlayInTheCommentChangesAddressSystemAndNamespace(t *testing.T) {
 }
 
 func TestAClusterThatIsWellSatisfiesAll(t *testing.T) {
-	must(t, plane.Namespace(t.Context(), "tikv-prod"))
 	wantLines(t, check(t, newTiKV(t).manifests))
 }
 
