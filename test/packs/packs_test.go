@@ -1,14 +1,18 @@
 package packs
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
-	"invariant.dev/operator/api/v1alpha1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"invariant.dev/operator/controllers/judge"
+	"invariant.dev/operator/hack/controlplane"
 )
 
 func TestEveryPackAppliesAsAFolder(t *testing.T) {
@@ -32,25 +36,10 @@ func TestEveryPackAppliesAsAFolder(t *testing.T) {
 	}
 }
 
-// withoutQueries is a spec in which all that is CEL stands where it is compiled: what fills in queries as evidence, and an
-// expression where an alerting rule needs none.
-func withoutQueries(spec *v1alpha1.InvariantSpec) *v1alpha1.InvariantSpec {
-	spec = spec.DeepCopy()
-	if spec.Source.Prometheus != nil && spec.Expression == "" {
-		spec.Expression = "false"
-	}
-	for _, s := range spec.Snapshot {
-		for name, expression := range s.With {
-			spec.Snapshot = append(spec.Snapshot, v1alpha1.SnapshotSpec{Name: s.Name + " " + name, Expression: string(expression)})
-		}
-	}
-	return spec
-}
-
 func TestEveryExpressionOfEveryPackCompiles(t *testing.T) {
 	for _, name := range packNames(t) {
 		for _, invariant := range pack(t, name) {
-			if _, err := judge.Compile(withoutQueries(&invariant.Spec)); err != nil {
+			if _, err := judge.Compile(&invariant.Spec); err != nil {
 				t.Errorf("%s/%s: %v", name, invariant.Name, err)
 			}
 		}
@@ -117,6 +106,30 @@ func TestTheOverlayInTheReadmeBuilds(t *testing.T) {
 	for name, invariant := range invariants {
 		if invariant.Spec.System != "tikv-prod" || invariant.Namespace != "tikv-prod" {
 			t.Errorf("%s is about %s in %s", name, invariant.Spec.System, invariant.Namespace)
+		}
+	}
+}
+
+func TestTheMonitorMayReadTheObjectsThatPacksAreAbout(t *testing.T) {
+	must(t, plane.Namespace(t.Context(), "granted"))
+	for _, name := range packNames(t) {
+		kubectl(t, "", "apply", "-k", filepath.Join(samples, name), "-n", "granted")
+		for _, invariant := range pack(t, name) {
+			source := invariant.Spec.Source.Kubernetes
+			if source == nil {
+				continue
+			}
+			group, _, _ := strings.Cut(source.APIVersion, "/")
+			resource := strings.ToLower(source.Kind) + "s." + strings.TrimPrefix(group, "v1")
+			// Roles come together in the background.
+			err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+				answer, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", "auth", "can-i", "watch", resource, "-n", "granted",
+					"--as=system:serviceaccount:operator-system:operator-monitor")
+				return err == nil && strings.TrimSpace(answer) == "yes", nil
+			})
+			if err != nil {
+				t.Errorf("%s/%s: it may not watch %s", name, invariant.Name, resource)
+			}
 		}
 	}
 }

@@ -10,12 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/yaml"
 
@@ -161,6 +160,18 @@ func build(t *testing.T, name, kustomization string) string {
 	return kubectl(t, "", "kustomize", dir)
 }
 
+// named are those Invariants of a pack, or all of it.
+func named(t *testing.T, pack string, names ...string) string {
+	t.Helper()
+	var list []string
+	for _, document := range documents(kubectl(t, "", "kustomize", filepath.Join(samples, pack))) {
+		if len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return strings.Contains(document, "\n  name: "+name+"\n") }) {
+			list = append(list, document)
+		}
+	}
+	return strings.Join(list, "\n---\n")
+}
+
 // report is what a check prints.
 type report struct {
 	Items []struct {
@@ -172,10 +183,11 @@ type report struct {
 	}
 }
 
-// check has the program check the Invariants of a YAML text against their sources.
-func check(t *testing.T, manifests string) report {
+// check has the program check the Invariants of a YAML text against their sources, with more flags.
+func check(t *testing.T, manifests string, flags ...string) report {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), operator, "invariants", "check", "-f", "-", "-o", "json", "--kubeconfig", plane.Kubeconfig)
+	args := append([]string{"invariants", "check", "-f", "-", "-o", "json", "--kubeconfig", plane.Kubeconfig}, flags...)
+	cmd := exec.CommandContext(t.Context(), operator, args...)
 	cmd.Stdin = strings.NewReader(manifests)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
@@ -206,6 +218,20 @@ func (r report) lines() map[string]bool {
 	return lines
 }
 
+// wantEvidence wants every violation to bring all of its evidence.
+func (r report) wantEvidence(t *testing.T) {
+	t.Helper()
+	for _, i := range r.Items {
+		for _, s := range i.Stores {
+			for _, v := range s.Snapshot {
+				if v.Error != "" {
+					t.Errorf("%s of %s(%s): %s", v.Name, i.Name, s.StoreID, v.Error)
+				}
+			}
+		}
+	}
+}
+
 // message is the message of a violation in the report.
 func (r report) message(invariant, storeID string) string {
 	for _, i := range r.Items {
@@ -234,12 +260,4 @@ func wantLines(t *testing.T, r report, want ...string) {
 	if t.Failed() {
 		t.Logf("all of it: %+v", r)
 	}
-}
-
-// objects reads objects as the monitor does.
-func objects(t *testing.T, group, version, resource, namespace string) dynamic.ResourceInterface {
-	t.Helper()
-	client, err := dynamic.NewForConfig(plane.Config)
-	must(t, err)
-	return client.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: resource}).Namespace(namespace)
 }
