@@ -242,7 +242,7 @@ func TestCheckReadsObjectsAndSecretsAsWhoeverTypesIt(t *testing.T) {
 	clitest.Must(t, b.API.Create(t.Context(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "web"}, Spec: appsv1.DeploymentSpec{
 		Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "main"}}}}}}))
-	ended(t, b.Run("check", "-f", manifest(t, replicated)), 1).Has("web   Violated")
+	ended(t, b.Run("check", "-f", manifest(t, replicated)), 1).Has("web     Violated", "Source:      Deployment of apps/v1")
 	ended(t, b.Run("check", "-f", manifest(t, strings.ReplaceAll(replicated, "Deployment", "Gadget"))), 2).Has("NoSuchKind", "kubectl api-resources")
 	r := ended(t, b.Run("check", "-f", manifest(t, strings.ReplaceAll(replicated, "kind: Deployment", `kind: Deployment, namespaces: ["*"]`))), 1)
 	if !strings.Contains(r.Err, "kubectl label namespace "+b.Namespace+" operator.invariant.dev/observes=cluster") {

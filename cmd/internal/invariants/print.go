@@ -1,6 +1,7 @@
 package invariants
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,8 +172,14 @@ func addresses(spec *v1alpha1.InvariantSpec) []string {
 	return list
 }
 
-// shownSources are the first addresses of a source.
+// shownSources say what a source reads; of many addresses, the first.
 func shownSources(spec *v1alpha1.InvariantSpec) []string {
+	switch source := spec.Source; {
+	case source.Kubernetes != nil:
+		return []string{source.Kubernetes.Kind + " of " + source.Kubernetes.APIVersion}
+	case source.Prometheus != nil:
+		return []string{cmp.Or(source.Prometheus.URL, "the monitor's --prometheus-url"), source.Prometheus.Query}
+	}
 	list := addresses(spec)
 	if more := len(list) - 3; more > 0 {
 		list = append(list[:3:3], fmt.Sprintf("%d more", more))
