@@ -91,14 +91,17 @@ func TestTheMonitorTellsANewcomerWhatIsWrong(t *testing.T) {
 		fails(t, plane.Kubeconfig, monitor("--context", "nowhere"), "find the cluster", "nowhere")
 	})
 	for flag, says := range map[string]string{
-		"--interval=5":                "missing unit in duration",
-		"--interval=10ms":             "must be from 1s to 24h",
-		"--allow-address=home":        "must be a CIDR such as 127.0.0.0/8",
-		"--intervall=5s":              "unknown flag: --intervall",
-		"--workers=0":                 "must be at least 1",
-		"--ticket-retention=5m":       "must be at least 1h, or 0",
-		"--ticket-retention=30d":      "unknown unit",
-		"--metrics-bind-address=here": "here",
+		"--interval=5":                          "missing unit in duration",
+		"--interval=10ms":                       "must be from 1s to 24h",
+		"--allow-address=home":                  "must be a CIDR such as 127.0.0.0/8",
+		"--intervall=5s":                        "unknown flag: --intervall",
+		"--workers=0":                           "must be at least 1",
+		"--prometheus-url=prom:9090":            "--prometheus-url must be like http://prometheus:9090, without a user, a password or a query",
+		"--prometheus-url=http://a:b@prom":      "--prometheus-url must be like http://prometheus:9090, without a user, a password or a query",
+		"--prometheus-url=http://prom/?query=x": "--prometheus-url must be like http://prometheus:9090, without a user, a password or a query",
+		"--ticket-retention=5m":                 "must be at least 1h, or 0",
+		"--ticket-retention=30d":                "unknown unit",
+		"--metrics-bind-address=here":           "here",
 	} {
 		t.Run("the flag "+flag, func(t *testing.T) { fails(t, plane.Kubeconfig, monitor(flag), says) })
 	}
