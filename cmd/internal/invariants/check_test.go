@@ -274,3 +274,9 @@ spec:
 	ended(t, b.Run("check", "-f", alert), 2).Has("the monitor has no --prometheus-url")
 	ended(t, b.Run("check", "-f", alert, "--prometheus-url", p.URL), 1).Has(`store="7"`, "twice:", "42")
 }
+
+func TestCheckSaysThatOneReadingIsNoTransition(t *testing.T) {
+	b := newBench(t)
+	path := file(t, source(t, allUp), "self.state == 'Up'", "self.state == oldSelf.state")
+	ended(t, b.Run("check", "-f", path), 2).Has("FirstReading: oldSelf", "the monitor gives a verdict from its second check on")
+}

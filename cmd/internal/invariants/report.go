@@ -118,6 +118,8 @@ func (i item) next(now time.Time) string {
 		return "the monitor has nothing to do"
 	case now.Before(until):
 		return "it is muted until " + until.UTC().Format(time.RFC3339) + ": the monitor opens no ticket"
+	case i.Reason == string(verdict.FirstReading):
+		return "a single check has nothing to compare with: the monitor gives a verdict from its second check on"
 	case i.Truth == verdict.Unknown.String():
 		return fmt.Sprintf("the monitor opens and resolves nothing by it; after %v that is a violation of its own, Unobservable", i.policy.UnobservableAfter)
 	case i.policy.GracePeriod > 0:
