@@ -159,3 +159,21 @@ func TestLinksOfTheGuideLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+var reasons = regexp.MustCompile(`Reason = "([A-Za-z]+)"`)
+
+func TestEveryReasonIsExplained(t *testing.T) {
+	code, err := os.ReadFile("../../controllers/verdict/verdict.go")
+	must(t, err)
+	howItWorks, err := os.ReadFile("../../docs/how-it-works.md")
+	must(t, err)
+	named := reasons.FindAllStringSubmatch(string(code), -1)
+	if len(named) == 0 {
+		t.Fatal("there are no reasons")
+	}
+	for _, reason := range named {
+		if !strings.Contains(string(howItWorks), "`"+reason[1]+"` |") && !strings.Contains(string(howItWorks), "`"+reason[1]+"`,") {
+			t.Errorf("docs/how-it-works.md does not say when the reason is %s", reason[1])
+		}
+	}
+}
