@@ -131,7 +131,7 @@ func code(t *testing.T, cell string) string {
 }
 
 var heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-var link = regexp.MustCompile(`\]\(([a-z-]*\.md)?(?:#([^)]*))?\)`)
+var link = regexp.MustCompile(`\]\(([a-zA-Z./-]*\.md)?(?:#([^)]*))?\)`)
 
 func TestLinksOfTheGuideLeadSomewhere(t *testing.T) {
 	d := readDocument(t)
