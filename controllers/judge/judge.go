@@ -112,6 +112,7 @@ func (p *Program) judgeWhole(e *evaluator, readings []verdict.Reading) Result {
 	values := make([]any, 0, len(readings))
 	for _, r := range readings {
 		if r.Fault != nil {
+			e.keepBefore("")
 			return failed(r.Fault)
 		}
 		values = append(values, r.Value)
@@ -163,15 +164,13 @@ func (p *Program) judgeReading(e *evaluator, r verdict.Reading) verdict.Verdict 
 	}
 	storeID, fault := p.storeIDOf(e, r.Value)
 	v := verdict.Verdict{StoreID: storeID, Fault: cmp.Or(r.Fault, fault)}
-	switch {
-	case v.Fault == nil:
-		v = p.verdictOn(e, storeID, r.Value)
-		e.keep(storeID, r.Value)
-		e.note(r.Version, v)
-	case e.past.readings[storeID] != nil:
-		// What could not be seen now is compared with what was seen last.
-		e.keep(storeID, e.past.readings[storeID])
+	if v.Fault != nil {
+		e.keepBefore(storeID)
+		return v
 	}
+	v = p.verdictOn(e, storeID, r.Value)
+	e.keep(storeID, r.Value)
+	e.note(r.Version, v)
 	return v
 }
 

@@ -57,6 +57,13 @@ func (e *evaluator) keep(storeID string, reading any) {
 	}
 }
 
+// keepBefore keeps what was seen last of a store that could not be seen now, so that the next reading is compared with that.
+func (e *evaluator) keepBefore(storeID string) {
+	if before, seen := e.past.readings[storeID]; seen {
+		e.keep(storeID, before)
+	}
+}
+
 // known is what was said of a version of a reading before.
 func (e *evaluator) known(version string) (verdict.Verdict, bool) {
 	if !e.lasting || version == "" {
