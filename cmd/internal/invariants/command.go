@@ -39,7 +39,7 @@ ticket.`,
   # Planned work: for two hours, a whole system opens no tickets
   PROGRAM invariants mute --system tikv-prod --for 2h`,
 	}
-	c.AddVerbs(cmd, newListCommand(c), newCheckCommand(c), newMuteCommand(c), newUnmuteCommand(c))
+	c.AddVerbs(cmd, newListCommand(c), newCheckCommand(c), newImportCommand(c), newMuteCommand(c), newUnmuteCommand(c))
 	return cmd
 }
 
