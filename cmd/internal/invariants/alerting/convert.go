@@ -137,11 +137,13 @@ func (c *converter) name(r rule) string {
 		c.note(r.line, "its name has nothing in it that the name of an object may have")
 	}
 	name := wanted
-	for n := 2; c.names[name]; n++ {
-		suffix := fmt.Sprintf("-%d", n)
+	// Beginning at 2 for each of a thousand alerts of one name would take a million steps.
+	for c.taken[name] {
+		c.last[wanted] = max(c.last[wanted], 1) + 1
+		suffix := fmt.Sprintf("-%d", c.last[wanted])
 		name = strings.TrimRight(wanted[:min(len(wanted), maxName-len(suffix))], "-") + suffix
 	}
-	c.names[name] = true
+	c.taken[name] = true
 	if name != wanted {
 		c.note(r.line, "the Invariant is named %s: there is a %s before it", name, wanted)
 	}
@@ -224,7 +226,7 @@ func (c *converter) severity(line int, labels []pair) v1alpha1.Severity {
 
 // labels are those that a ticket can have.
 func (c *converter) labels(labels []pair) map[string]v1alpha1.LabelValue {
-	kept := map[string]v1alpha1.LabelValue{}
+	var kept map[string]v1alpha1.LabelValue
 	for _, l := range labels {
 		switch {
 		case l.name == c.options.SeverityLabel:
@@ -233,9 +235,11 @@ func (c *converter) labels(labels []pair) map[string]v1alpha1.LabelValue {
 		case len(validation.IsQualifiedName(l.name)) > 0:
 			c.note(l.line, "label %s is left out: the names of a ticket's labels have at most 63 characters, and begin and end with a letter or digit", l.name)
 		case len(validation.IsValidLabelValue(l.value)) > 0:
-			c.note(l.line, "label %s is left out: a ticket's labels have at most 63 letters, digits, '-', '_' and '.', and begin and end with a letter or digit", l.name)
+			c.note(l.line, "label %s is left out: the values of a ticket's labels have at most 63 letters, digits, '-', '_' and '.', and begin and end with a letter or digit", l.name)
 		case len(kept) == maxLabels:
 			c.note(l.line, "label %s is left out: there are %d already", l.name, maxLabels)
+		case kept == nil:
+			kept = map[string]v1alpha1.LabelValue{l.name: v1alpha1.LabelValue(l.value)}
 		default:
 			kept[l.name] = v1alpha1.LabelValue(l.value)
 		}

@@ -93,19 +93,21 @@ func (r Result) Refused() int {
 // Importer imports files, one after another. The names of all its Invariants are different.
 type Importer struct {
 	options Options
-	names   map[string]bool
+	// taken are the names of Invariants, and last the last number that made two of one name different.
+	taken map[string]bool
+	last  map[string]int
 }
 
 // NewImporter returns an Importer that has imported nothing yet.
 func NewImporter(o Options) *Importer {
 	o.SeverityLabel = cmp.Or(o.SeverityLabel, DefaultSeverityLabel)
-	return &Importer{options: o, names: map[string]bool{}}
+	return &Importer{options: o, taken: map[string]bool{}, last: map[string]int{}}
 }
 
 // Import makes an Invariant of each alerting rule of a file: a rule file, or manifests with PrometheusRules in them. The
 // error is one of the file as a whole, such as YAML that does not parse; the result is what was read before it.
 func (i *Importer) Import(content []byte) (Result, error) {
-	r := newReader()
+	r := &reader{left: maxFields, placed: i.options.Namespace != ""}
 	err := r.read(content)
 	c := &converter{Importer: i, notes: r.notes}
 	for _, g := range r.groups {

@@ -12,7 +12,7 @@ import (
 
 // maxFields is how many fields of a file are looked at: far more than ten thousand rules have. An alias costs a file a
 // few bytes, and may stand for all of it.
-const maxFields = 1_000_000
+const maxFields = 200_000
 
 // The API of the Prometheus operator.
 const (
@@ -55,9 +55,9 @@ type reader struct {
 	notes  []Note
 	// left is how many more fields are looked at.
 	left int
+	// placed: the Invariants get a namespace, whatever that of the rules is.
+	placed bool
 }
-
-func newReader() *reader { return &reader{left: maxFields} }
 
 // fault is why something in a file cannot be used.
 type fault struct {
@@ -183,7 +183,7 @@ func (r *reader) prometheusRule(o object) error {
 		return nil
 	}
 	subject := prometheusRuleKind + " " + name
-	if namespace != "" {
+	if namespace != "" && !r.placed {
 		r.note(o.line, subject, "its namespace %s is not carried over: say where the Invariants go with --namespace, here or to kubectl apply", namespace)
 	}
 	spec, ok := find(o.fields, "spec")

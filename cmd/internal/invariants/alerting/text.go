@@ -95,7 +95,8 @@ func (t text) plain() string {
 	for _, p := range t.parts {
 		b.WriteString(p.plain)
 	}
-	return b.String()
+	// A string in a template may hold any bytes.
+	return strings.ToValidUTF8(b.String(), "�")
 }
 
 // expression is the text as a CEL expression of at most limit bytes, and whether that is all of it.
