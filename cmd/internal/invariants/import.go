@@ -32,7 +32,7 @@ type importOptions struct {
 	system        string
 	severityLabel string
 	severities    map[string]string
-	// written is how many Invariants were written, and rules how many alerting rules there were.
+	// written is how many Invariants were printed, and refused how much of the files nothing was made of.
 	written, refused, notes int
 }
 
@@ -235,7 +235,7 @@ func (o *importOptions) print(file string, result alerting.Result) error {
 func (o *importOptions) summary() string {
 	text := fmt.Sprintf("%s made, %s", count(o.written, "Invariant"), count(o.notes, "note"))
 	if o.refused > 0 {
-		text += fmt.Sprintf(", %d not imported", o.refused)
+		text += ", " + count(o.refused, "error")
 	}
 	return text
 }

@@ -29,6 +29,9 @@ const (
 	maxInterval    = 24 * time.Hour
 )
 
+// maxShown is how much a note shows of a template.
+const maxShown = 80
+
 // The annotations that are carried over.
 const (
 	summaryAnnotation     = "summary"
@@ -70,7 +73,7 @@ func (c *converter) refuse(line int, format string, args ...any) {
 }
 
 func (c *converter) group(g group) {
-	c.subject = "group " + g.name
+	c.subject = g.subject()
 	interval := c.interval(g.interval)
 	for _, r := range g.rules {
 		c.subject = r.alert
@@ -313,6 +316,9 @@ func (c *converter) checkText(name string, t text) {
 		c.note(t.line, "annotation %s is shown as it is: its template does not parse (%v)", name, t.err)
 	}
 	for _, k := range t.kept {
+		if short, whole := cut(k, maxShown); !whole {
+			k = short + "…"
+		}
 		c.note(t.line, "annotation %s: %s is shown as it is, because it is not translated to CEL; write spec.message anew", name, k)
 	}
 }

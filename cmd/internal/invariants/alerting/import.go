@@ -3,7 +3,9 @@
 package alerting
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -65,11 +67,27 @@ func (i Imported) Manifest() ([]byte, error) {
 		}{i.Name, i.Namespace},
 		Spec: i.Spec,
 	}
-	text, err := yaml.Marshal(manifest)
+	text, err := json.Marshal(manifest)
+	if err == nil {
+		text, err = yaml.JSONToYAML(escapeControls(text))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("write the Invariant %s: %w", i.Name, err)
 	}
 	return text, nil
+}
+
+// escapeControls escapes what may stand in JSON as it is, and in YAML may not.
+func escapeControls(text []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		if r >= 0x7f && r <= 0x9f || r == 0xfffe || r == 0xffff {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
 }
 
 // Result is what became of a file.

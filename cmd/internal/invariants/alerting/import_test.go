@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"invariant.dev/operator/api/v1alpha1"
 )
 
@@ -264,6 +266,9 @@ func TestWhatAnnotationsSayIsShownToPeople(t *testing.T) {
 		"a template that is not translated": {annotations: `{summary: Down, description: '{{ $labels.a }}: {{ len "x" }}'}`, description: "Down",
 			message: `self.labels[?"a"].orValue("") + ": {{len \"x\"}}"`,
 			notes:   []string{`7: Down: annotation description: {{len "x"}} is shown as it is, because it is not translated to CEL; write spec.message anew`}},
+		"a long template that is not translated": {annotations: `{summary: '{{ if $value }}` + strings.Repeat("x", 100) + `{{ end }}'}`,
+			description: "{{if $value}}" + strings.Repeat("x", 100) + "{{end}}",
+			notes:       []string{"7: Down: annotation summary: {{if $value}}" + strings.Repeat("x", 67) + "… is shown as it is"}},
 		"a template that does not parse": {annotations: "{summary: 'is {{ $value'}", description: "is {{ $value",
 			notes: []string{"7: Down: annotation summary is shown as it is: its template does not parse (template: annotation:1: unclosed action)"}},
 		"a runbook": {annotations: "{runbook_url: https://runbooks.example/down}", runbook: "https://runbooks.example/down"},
@@ -335,6 +340,18 @@ spec:
 `
 	if string(manifest) != want {
 		t.Errorf("the manifest is\n%s\nwant\n%s", manifest, want)
+	}
+}
+
+func TestAManifestIsYAMLWhateverStandsInTheRule(t *testing.T) {
+	t.Parallel()
+	r := importing(t, Options{}, `groups: [{rules: [{alert: A, expr: "a\x7f\x85\x9f\ufffe\u2028\ufeff\0b", labels: {severity: info}, annotations: {summary: "\x7f<&>: #\e"}}]}]`)
+	manifest, err := r.Invariants[0].Manifest()
+	must(t, err)
+	var read v1alpha1.Invariant
+	must(t, yaml.UnmarshalStrict(manifest, &read))
+	if read.Spec.Source.Prometheus.Query != "a\x7f\u0085\u009f\ufffe\u2028\ufeff\x00b" || read.Spec.Description != "\x7f<&>: #\x1b" {
+		t.Errorf("it is read as %+v", read.Spec)
 	}
 }
 
@@ -474,7 +491,7 @@ func TestAFileOfTheWrongShapeIsRefused(t *testing.T) {
 		"[a]": "1: document: not imported: a document must be a mapping", "text": "1: document: not imported: a document must be a mapping",
 		"groups: a":                "1: document: not imported: groups must be a list",
 		"groups:\n- a":             "2: group: not imported: a group must be a mapping",
-		"groups:\n- rules: {a: b}": "2: group : not imported: rules must be a list",
+		"groups:\n- rules: {a: b}": "2: group: not imported: rules must be a list",
 		"kind: [a]":                "1: document: not imported: kind must be text",
 		"kind: List\nitems: a":     "2: document: not imported: items must be a list",
 		"kind: List\nitems: [a]":   "2: List: not imported: a document must be a mapping",

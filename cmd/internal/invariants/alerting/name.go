@@ -32,8 +32,9 @@ func camelWords(run string) []string {
 		if !isUpper(run, i) {
 			continue
 		}
-		ends := !isUpper(run, i-1) && !(i-begin == 2 && isUpper(run, begin) && isUpper(run, i+1))
-		if ends || i+1 < len(run) && isLower(run, i+1) && isUpper(run, i-1) {
+		belongs := i-begin == 2 && isUpper(run, begin) && isUpper(run, i+1)
+		afterSmall, lastOfSeveral := !isUpper(run, i-1), isUpper(run, i-1) && isLower(run, i+1)
+		if afterSmall && !belongs || lastOfSeveral {
 			words = append(words, run[begin:i])
 			begin = i
 		}

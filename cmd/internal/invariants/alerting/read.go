@@ -29,6 +29,9 @@ type group struct {
 	rules    []rule
 }
 
+// subject is what notes call the group.
+func (g group) subject() string { return strings.TrimSpace("group " + g.name) }
+
 // rule is an alerting rule as it is written.
 type rule struct {
 	line                   int
@@ -182,7 +185,7 @@ func (r *reader) prometheusRule(o object) error {
 		r.note(o.line, strings.TrimSpace(o.kind+" "+name), "skipped: it is not a %s of %s", prometheusRuleKind, prometheusRuleVersion)
 		return nil
 	}
-	subject := prometheusRuleKind + " " + name
+	subject := strings.TrimSpace(prometheusRuleKind + " " + name)
 	if namespace != "" && !r.placed {
 		r.note(o.line, subject, "its namespace %s is not carried over: say where the Invariants go with --namespace, here or to kubectl apply", namespace)
 	}
@@ -251,7 +254,7 @@ func (r *reader) group(n *yaml.Node) error {
 			return r.refuse("group", err)
 		}
 	}
-	subject := "group " + g.name
+	subject := g.subject()
 	for _, e := range fields {
 		if err := r.refuse(subject, r.groupField(&g, e, subject)); err != nil {
 			return err
@@ -303,11 +306,11 @@ func (r *reader) rulesOf(g *group, e entry) error {
 func (r *reader) rule(g *group, n *yaml.Node) error {
 	fields, err := r.fields(n, "a rule")
 	if err != nil {
-		return r.refuse("group "+g.name, err)
+		return r.refuse(g.subject(), err)
 	}
 	alert, err := textOf(fields, "alert")
 	if err != nil {
-		return r.refuse("group "+g.name, err)
+		return r.refuse(g.subject(), err)
 	}
 	record, err := textOf(fields, "record")
 	switch {
@@ -317,7 +320,7 @@ func (r *reader) rule(g *group, n *yaml.Node) error {
 		r.note(record.line, record.value, "not imported: a recording rule stays with Prometheus, and queries go on using what it records")
 		return nil
 	case alert.value == "":
-		return r.refuse("group "+g.name, &fault{n.Line, "a rule has neither alert nor record: give it a name with alert"})
+		return r.refuse(g.subject(), &fault{n.Line, "a rule has neither alert nor record: give it a name with alert"})
 	case record.value != "":
 		return r.refuse(alert.value, &fault{record.line, "it has both alert and record: make two rules of it"})
 	}
