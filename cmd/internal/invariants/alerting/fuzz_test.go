@@ -70,7 +70,6 @@ func checkManifest(t *testing.T, imported Imported) {
 	if interval := spec.Interval.Or(minInterval); interval < minInterval || interval > maxInterval {
 		t.Fatalf("the API server refuses the interval %v", interval)
 	}
-	spec.Expression, spec.StoreID = "false", "'series'"
 	if _, err := judge.Compile(&spec); err != nil {
 		t.Fatalf("the message %s does not compile: %v", spec.Message, err)
 	}

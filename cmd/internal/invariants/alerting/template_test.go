@@ -18,12 +18,16 @@ import (
 
 var moment = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 
-// messageOf is what a message says of a series, as the monitor evaluates it. fallback is the description.
-func messageOf(t testing.TB, message, fallback string, labels map[string]string, value float64) string {
+// messageOf is what a message says of a series, as the monitor evaluates it.
+func messageOf(t testing.TB, message string, labels map[string]string, value float64) string {
 	t.Helper()
-	program, err := judge.Compile(&v1alpha1.InvariantSpec{StoreID: "'series'", Expression: "false", Message: message, Description: fallback})
+	program, err := judge.Compile(&v1alpha1.InvariantSpec{Message: message, Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up"}}})
 	must(t, err)
-	reading := map[string]any{"labels": labels, "value": value}
+	read := map[string]any{}
+	for name, value := range labels {
+		read[name] = value
+	}
+	reading := map[string]any{"labels": read, "value": value}
 	result := program.Judge(t.Context(), verdict.Observation{Readings: []verdict.Reading{{Value: reading}}}, moment)
 	if len(result.Verdicts) != 1 {
 		t.Fatalf("the judgement is %+v", result)
@@ -72,7 +76,7 @@ func TestAMessageSaysWhatPrometheusSays(t *testing.T) {
 		for _, value := range []float64{0, 1, 0.5, 42.123456789, 1e6, 123456789, -3, 1e-9, 1e21} {
 			want := expanded(t, source, labels, value)
 			// CEL puts commas between thousands, where it has to print a fixed number of decimals.
-			got := messageOf(t, translated(t, source), "", labels, value)
+			got := messageOf(t, translated(t, source), labels, value)
 			if strings.Contains(source, "%.") || strings.Contains(source, "%f") {
 				got = strings.ReplaceAll(got, ",", "")
 				want = strings.ReplaceAll(want, ",", "")
@@ -103,7 +107,7 @@ func TestAHumanizedValueIsThatOfPrometheusWithTwoDecimals(t *testing.T) {
 			if got := expanded(t, source, labels, test.value); got != test.theirs {
 				t.Errorf("Prometheus says %q of %v with %s, want %q", got, test.value, source, test.theirs)
 			}
-			if got := messageOf(t, translated(t, source), "", labels, test.value); got != test.ours {
+			if got := messageOf(t, translated(t, source), labels, test.value); got != test.ours {
 				t.Errorf("%s of %v says %q, want %q", source, test.value, got, test.ours)
 			}
 		}
@@ -146,7 +150,7 @@ func TestWhatCELCannotSayIsShownAsItIs(t *testing.T) {
 			continue
 		}
 		cel, _ := parsed.expression(maxMessage)
-		got := messageOf(t, cel, "", labels, 2)
+		got := messageOf(t, cel, labels, 2)
 		if strings.HasPrefix(kept, "{{") && got != "at tikv-1:20180: "+kept {
 			t.Errorf("%s says %q", source, got)
 		}
@@ -186,9 +190,9 @@ func TestAMessageIsCutWhereItsRoomEnds(t *testing.T) {
 func TestAMessageOfManyPartsCompiles(t *testing.T) {
 	t.Parallel()
 	cel, _ := parseText(strings.Repeat("{{ $value }}", 500)).expression(maxMessage)
-	if got := messageOf(t, cel, "", labels, 7); got != strings.Repeat("7", len(got)) || len(got) < 100 {
+	if got := messageOf(t, cel, labels, 7); got != strings.Repeat("7", len(got)) || len(got) < 100 {
 		t.Errorf("it says %q", got)
 	}
 	cel, _ = parseText(strings.Repeat("x{{ $labels.a }}", 500)).expression(maxMessage)
-	messageOf(t, cel, "", labels, 7)
+	messageOf(t, cel, labels, 7)
 }
