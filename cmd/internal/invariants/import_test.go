@@ -17,6 +17,7 @@ import (
 	"invariant.dev/operator/cmd/internal/cli"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/promtest"
 )
 
 const someRules = `groups:
@@ -134,6 +135,21 @@ func TestSeveralFilesAndStandardInputBecomeOneStream(t *testing.T) {
 		t.Errorf("the stream is not one of three: %v", r)
 	}
 	b.appliedAsPrinted(r)
+}
+
+func TestWhatImportPrintsIsCheckedAgainstPrometheus(t *testing.T) {
+	b := newBench(t)
+	prometheus := promtest.Run(t, promtest.Options{})
+	path := ruleFile(t, someRules, "rate(raft_errors_total[1m]) > 0", `'label_replace(vector(1500), "instance", "tikv-1", "", "") > 0 or vector(2)'`)
+	b.Stdin = b.Run("import", "-f", path, "--prometheus-url", prometheus.URL).OK().Out
+	ended(t, b.Run("check", "-f", "-"), 1).Has(`instance="tikv-1"`, "it's tikv-1: 1.50k", "it's : 2.00")
+}
+
+func TestAnAlertThatDoesNotFireIsSatisfied(t *testing.T) {
+	b := newBench(t)
+	prometheus := promtest.Run(t, promtest.Options{})
+	b.Stdin = b.Run("import", "-f", ruleFile(t, someRules), "--prometheus-url", prometheus.URL).OK().Out
+	ended(t, b.Run("check", "-f", "-"), 0)
 }
 
 func TestTheNamespaceIsWrittenWhereItIsSaid(t *testing.T) {
