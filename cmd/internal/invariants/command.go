@@ -1,5 +1,5 @@
 // Package invariants is the command invariants, for people who write what must always be true: it lists Invariants, tries them
-// before they are applied, and mutes them for planned work.
+// before they are applied, makes them of alerting rules, and mutes them for planned work.
 package invariants
 
 import (
@@ -25,8 +25,8 @@ func newCommand(c cli.Common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "invariants",
 		Aliases: []string{"invariant", "inv"},
-		Short:   "List, try and mute invariants",
-		Long: `List, try and mute invariants.
+		Short:   "List, try, import and mute invariants",
+		Long: `List, try, import and mute invariants.
 
 An invariant says what must always be true of a system. The monitor checks it every interval; what is broken becomes a
 ticket.`,
@@ -35,6 +35,9 @@ ticket.`,
 
   # Try one before you apply it
   PROGRAM invariants check -f store-down.yaml
+
+  # The alerting rules that you have, as invariants
+  PROGRAM invariants import -f tikv.rules.yml --severity-label level | kubectl apply -f -
 
   # Planned work: for two hours, a whole system opens no tickets
   PROGRAM invariants mute --system tikv-prod --for 2h`,
