@@ -20,13 +20,13 @@ import (
 	"invariant.dev/operator/controllers/verdict"
 )
 
+// Labels with which an admin says what Invariants may see. ObservesLabel, on a namespace and with the value ObservesCluster, lets its
+// Invariants see the objects of other namespaces and those that are in none. AggregateLabel, with the value "true", makes a
+// ClusterRole part of what the monitor may read.
 const (
-	// ObservesLabel, on a namespace and with the value ObservesCluster, lets its Invariants read the objects of other namespaces
-	// and those that are in none.
 	ObservesLabel   = "operator.invariant.dev/observes"
 	ObservesCluster = "cluster"
-	// AggregateLabel, with the value "true", makes a ClusterRole part of what the monitor may read.
-	AggregateLabel = "operator.invariant.dev/aggregate-to-monitor"
+	AggregateLabel  = "operator.invariant.dev/aggregate-to-monitor"
 )
 
 const (
