@@ -102,11 +102,16 @@ func (w *objectWatch) worthRestarting() bool {
 	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
 }
 
-// read is what the watch sees once it sees anything, or when ctx ends, which is another whenever the version is; or why it sees nothing.
+// read is what the watch sees, which is another whenever the version is; or why it sees nothing. For the first list it waits until ctx ends, but
+// not again at every look.
 func (w *objectWatch) read(ctx context.Context) ([]verdict.Reading, string, *verdict.Fault) {
-	select {
-	case <-w.settled:
-	case <-ctx.Done():
+	if patience := syncPatience - w.clock.Since(w.started); patience > 0 {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		select {
+		case <-w.settled:
+		case <-ctx.Done():
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
