@@ -264,9 +264,11 @@ func (o *Objects) mapping(ctx context.Context, source *v1alpha1.KubernetesSource
 		o.unknown[kind] = o.Clock.Now()
 		return nil, noSuchKind(kind)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return nil, &verdict.Fault{Reason: verdict.Timeout, Message: "the API server does not say in time what kinds it has"}
+		return nil, &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("spec.source.kubernetes: the API server did not say within %v whether it has "+
+			"the kind %s in %s", syncPatience, kind.Kind, gv)}
 	case err != nil:
-		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: "the API server does not say what kinds it has"}
+		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("spec.source.kubernetes: the API server does not say whether it has "+
+			"the kind %s in %s: %s", kind.Kind, gv, apiServerTrouble(err))}
 	}
 	return mapping, nil
 }

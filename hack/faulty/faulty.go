@@ -78,7 +78,13 @@ func Status(tb testing.TB, status int) string {
 // Refusing returns an address that refuses connections. Nobody else gets its port while the test runs.
 func Refusing(tb testing.TB) string {
 	tb.Helper()
-	// Bound, but not listening.
+	_, address := bound(tb)
+	return "http://" + address
+}
+
+// bound returns a socket that has a port and does not listen.
+func bound(tb testing.TB) (socket int, address string) {
+	tb.Helper()
 	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		tb.Fatal(err)
@@ -87,11 +93,11 @@ func Refusing(tb testing.TB) string {
 	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		tb.Fatal(err)
 	}
-	bound, err := syscall.Getsockname(socket)
+	name, err := syscall.Getsockname(socket)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return fmt.Sprintf("http://127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	return socket, fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
 }
 
 // Resetting resets the connection without an answer.
@@ -110,6 +116,12 @@ func Closing(tb testing.TB) string {
 func Hanging(tb testing.TB) string {
 	tb.Helper()
 	return Answering(tb, func(_ net.Conn, release <-chan struct{}) { <-release })
+}
+
+// HangingTLS takes the connection and does not shake hands.
+func HangingTLS(tb testing.TB) string {
+	tb.Helper()
+	return "https://" + serve(tb, func(_ net.Conn, release <-chan struct{}) { <-release })
 }
 
 // HangingHalfWay answers headers and a part of the body, and no more.
@@ -226,4 +238,22 @@ func LongerThanItSays(tb testing.TB, body string) string {
 		_, _ = fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n%s%s", Head, len(body), body, Secret)
 		<-release
 	})
+}
+
+// Dropping returns an address that does not take connections and does not refuse them either, as behind a firewall that
+// drops what is sent to it.
+func Dropping(tb testing.TB) string {
+	tb.Helper()
+	socket, address := bound(tb)
+	// Once as many wait as may, the kernel drops what else comes.
+	if err := syscall.Listen(socket, 0); err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		conn, err := net.DialTimeout("tcp", address, 50*time.Millisecond)
+		if err != nil {
+			return "http://" + address
+		}
+		tb.Cleanup(func() { _ = conn.Close() })
+	}
 }
