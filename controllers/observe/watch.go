@@ -136,7 +136,7 @@ func (w *objectWatch) blind() *verdict.Fault {
 	case !w.asked.IsZero() && w.clock.Since(w.asked) > answerPatience:
 		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("watch %s: no answer of the API server within %v", w.key, answerPatience)}
 	case !w.listed:
-		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet; a later check has them", w.key)}
+		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet; a later check may have them", w.key)}
 	}
 	return nil
 }
