@@ -125,7 +125,9 @@ func TestTheTableOfFailures(t *testing.T) {
 		return
 	}
 	// That one of the sources sent more than its answer is logged, without what it sent.
-	noticed := func(context.Context) (bool, error) { return strings.Contains(logged(), "a source sent more than one answer"), nil }
+	noticed := func(context.Context) (bool, error) {
+		return strings.Contains(logged(), "a source sent more than one answer"), nil
+	}
 	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, plenty, true, noticed); err != nil {
 		t.Errorf("the log does not say that a source sent more than its answer: %v\n%s", err, logged())
 	}

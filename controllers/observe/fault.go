@@ -111,7 +111,11 @@ func unreachable(err error) string {
 	}
 	if errors.As(err, &operation) && operation.Op == "remote error" {
 		// An alert of TLS, which is one of few.
-		return "it broke TLS off: " + strings.TrimPrefix(operation.Err.Error(), "tls: ")
+		why := "it broke TLS off: " + strings.TrimPrefix(operation.Err.Error(), "tls: ")
+		if strings.Contains(why, "certificate") {
+			why += "; what it wants to see goes under tls.crt and tls.key into the Secret that certSecretRef names"
+		}
+		return why
 	}
 	if errors.As(err, &operation) && operation.Op == "dial" {
 		return operation.Err.Error()
@@ -127,7 +131,6 @@ func untrusted(err error) string {
 		invalid   x509.CertificateInvalidError
 		other     *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
-		alert     *net.OpError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -140,13 +143,6 @@ func untrusted(err error) string {
 		return "its certificate is not valid"
 	case errors.As(err, &record):
 		return "what answers there does not speak TLS"
-	case errors.As(err, &alert) && alert.Op == "remote error":
-		// The words are Go's own: what came is a number.
-		why := "it refuses the TLS handshake: " + alert.Err.Error()
-		if strings.Contains(why, "certificate") {
-			why += "; what it wants to see goes under tls.crt and tls.key into the Secret that certSecretRef names"
-		}
-		return why
 	}
 	return ""
 }
