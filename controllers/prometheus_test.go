@@ -214,7 +214,7 @@ func TestAPrometheusThatHangsHoldsUpATicketForFiveSecondsAtMost(t *testing.T) {
 		t.Errorf("%d queries for 100 violations", n)
 	}
 	for _, piece := range ticket.Spec.Violations[0].Snapshot {
-		if piece.Name == "a" && !strings.Contains(piece.Error, "no whole answer within") {
+		if piece.Name == "a" && !strings.Contains(piece.Error, "did not answer within") {
 			t.Errorf("the evidence is %+v", piece)
 		}
 	}
@@ -286,7 +286,7 @@ func TestAClientCertificateIsShownWhereOneIsAskedFor(t *testing.T) {
 		{map[string]string{"ca.crt": string(p.CACert)}, string(verdict.Unreachable), "certificate required"},
 		{map[string]string{"ca.crt": string(p.CACert), "tls.crt": string(p.ClientCert)}, string(verdict.InvalidSecret), "what is under tls.crt and tls.key is no certificate in PEM with its key"},
 		{map[string]string{"ca.crt": string(p.CACert), "tls.crt": string(p.ClientCert), "tls.key": string(p.ClientKey)}, reasonAnswering, ""},
-		{map[string]string{"ca.crt": string(p.ClientCert), "tls.crt": string(p.ClientCert), "tls.key": string(p.ClientKey)}, string(verdict.Unreachable), "authority that is not trusted here"},
+		{map[string]string{"ca.crt": string(p.ClientCert), "tls.crt": string(p.ClientCert), "tls.key": string(p.ClientKey)}, string(verdict.Unreachable), "authority that is not trusted"},
 	} {
 		b.replaceSecret("tls", step.data)
 		b.cycle()

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -106,6 +107,7 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	log := logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, nil))
 	ctrl.SetLogger(log)
 	klog.SetLogger(log)
+	stdlog.SetOutput(observe.QuietLog(os.Stderr))
 	allow, err := o.allowed()
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func (o *Observer) keyring(namespace string) *keyring {
 func (k *keyring) unlock(ctx context.Context, r request, sent *http.Request) (*http.Client, *verdict.Fault) {
 	if r.secret != "" {
 		if sent.URL.Scheme != "https" && !r.overHTTP {
-			return nil, invalidSecret(r.secret, "it is not sent to %s: over http everyone on the way can read it. If that is meant, set allowCredentialsOverHTTP: true", shown(r.url))
+			return nil, invalidSecret(r.secret, "it is not sent to %s: over http everyone on the way can read it. If that is meant, set allowCredentialsOverHTTP: true", shown(sent.URL))
 		}
 		secret, fault := k.secret(ctx, r.secret)
 		if fault != nil {
@@ -58,7 +58,7 @@ func (k *keyring) unlock(ctx context.Context, r request, sent *http.Request) (*h
 		return k.observer.client([sha256.Size]byte{}, nil, nil), nil
 	}
 	if sent.URL.Scheme != "https" {
-		return nil, invalidSecret(r.certSecret, "certSecretRef has no use for %s, which is not https", shown(r.url))
+		return nil, invalidSecret(r.certSecret, "certSecretRef has no use for %s, which is not https", shown(sent.URL))
 	}
 	secret, fault := k.secret(ctx, r.certSecret)
 	if fault != nil {
@@ -89,7 +89,7 @@ func (k *keyring) read(ctx context.Context, name string) (*corev1.Secret, *verdi
 	case err == nil:
 		return secret, nil
 	case apierrors.IsNotFound(err):
-		return nil, invalidSecret(name, "there is no such Secret in namespace %s", k.namespace)
+		return nil, invalidSecret(name, "there is no such Secret in namespace %s: create it", k.namespace)
 	case apierrors.IsForbidden(err):
 		return nil, &verdict.Fault{Reason: verdict.Forbidden, Message: fmt.Sprintf("Secret %[1]s may not be read. Who may read it allows it with: "+
 			"kubectl create role operator-reads-%[1]s -n %[2]s --verb=get --resource=secrets --resource-name=%[1]s && "+
@@ -97,7 +97,7 @@ func (k *keyring) read(ctx context.Context, name string) (*corev1.Secret, *verdi
 	case ctx.Err() != nil:
 		return nil, &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("Secret %s: the API server did not give it in time", name)}
 	default:
-		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("Secret %s: the API server did not give it: %s", name, apierrors.ReasonForError(err))}
+		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("Secret %s: the API server did not give it: %s", name, apiServerTrouble(err))}
 	}
 }
 

@@ -6,10 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	utiljson "k8s.io/apimachinery/pkg/util/json"
@@ -53,8 +57,9 @@ func newRequest(address string, access v1alpha1.Access) request {
 
 // answer is what one address answered.
 type answer struct {
-	// address is what was asked.
-	address string
+	// request is what was asked, and target where.
+	request request
+	target  *url.URL
 	// fault says why there is no whole answer with a status from 200 to 299.
 	fault *verdict.Fault
 	// unasked: the fault is not the address's; it was not asked, or not heard out.
@@ -97,12 +102,13 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout time.Duration, lease *Lease) *answer {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	a := &answer{address: r.url}
-	target, err := r.target(timeout)
-	if err != nil {
+	a := &answer{request: r}
+	var err error
+	if a.target, err = r.target(timeout); err != nil {
 		return a.refused(&verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"})
 	}
-	sent, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+	var at atomic.Int32
+	sent, err := http.NewRequestWithContext(tracing(ctx, &at), http.MethodGet, a.target.String(), http.NoBody)
 	if err != nil {
 		return a.refused(&verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"})
 	}
@@ -114,7 +120,7 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	}
 	response, err := client.Do(sent)
 	if err != nil {
-		a.fault = transportFault(r.url, timeout, err)
+		a.fault = transportFault(a.target, timeout, stage(at.Load()), err)
 		a.unasked = a.fault.Reason == verdict.Forbidden
 		return a
 	}
@@ -124,10 +130,10 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	a.content = content
 	switch {
 	case err != nil:
-		a.fault = transportFault(r.url, timeout, err)
+		a.fault = transportFault(a.target, timeout, reading, err)
 	case !room || !lease.Take(valueBytes*int64(min(values(content), maxValues))):
 		a.content = nil
-		return a.refused(tooMuchTogether(r.url))
+		return a.refused(tooMuchTogether(a.target))
 	default:
 		a.fault = a.refuse(response.Header)
 	}
@@ -140,34 +146,67 @@ func (a *answer) refused(fault *verdict.Fault) *answer {
 	return a
 }
 
-func tooMuchTogether(address string) *verdict.Fault {
+func tooMuchTogether(target *url.URL) *verdict.Fault {
 	return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: together with what else is read for this system or namespace "+
-		"at this moment, the answer is more than the monitor holds; read less, or from fewer addresses", shown(address))}
+		"at this moment, the answer is more than the monitor holds; read less, or from fewer addresses", shown(target))}
 }
 
 // refuse says what is wrong with an answer that came, or nil.
 func (a *answer) refuse(header http.Header) *verdict.Fault {
 	tooLarge := ""
 	if len(a.content) > MaxBodyBytes {
-		tooLarge = fmt.Sprintf("is larger than %d MiB", MaxBodyBytes>>20)
+		tooLarge = fmt.Sprintf("is larger than %d MiB: ask for less", MaxBodyBytes>>20)
 	} else if values(a.content) > maxValues {
-		tooLarge = fmt.Sprintf("has more than %d values", maxValues)
+		tooLarge = fmt.Sprintf("has more than %d values: ask for less", maxValues)
 	}
 	if tooLarge != "" {
 		a.content = nil
 	}
 	switch {
-	case a.status >= 300 && a.status < 400:
-		return &verdict.Fault{Reason: verdict.HTTPStatus,
-			Message: fmt.Sprintf("GET %s: %s; redirects are not followed: name the address that answers", shown(a.address), statusText(a.status))}
 	case a.status < 200 || a.status > 299:
-		return &verdict.Fault{Reason: verdict.HTTPStatus, Message: fmt.Sprintf("GET %s: %s", shown(a.address), statusText(a.status))}
+		return a.faulty(verdict.HTTPStatus, "%s%s", statusText(a.status), a.statusHint())
 	case tooLarge != "":
-		return &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("GET %s: the answer %s", shown(a.address), tooLarge)}
+		return a.faulty(verdict.TooLarge, "the answer %s", tooLarge)
 	case header.Get("Content-Encoding") != "":
-		return &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s: the answer is compressed, which was not asked for", shown(a.address))}
+		return a.faulty(verdict.InvalidBody, "the answer is compressed, which was not asked for: its server, or a proxy before it, must not do so")
 	}
 	return nil
+}
+
+// faulty is a fault of the answer.
+func (a *answer) faulty(reason verdict.Reason, why string, args ...any) *verdict.Fault {
+	return &verdict.Fault{Reason: reason, Message: fmt.Sprintf("GET %s: ", shown(a.target)) + fmt.Sprintf(why, args...)}
+}
+
+// statusHint says what to do about a status that is no success, where the status tells.
+func (a *answer) statusHint() string {
+	denied := a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
+	switch {
+	case a.status >= 300 && a.status < 400:
+		return "; redirects are not followed: name the address that answers"
+	case denied && a.request.secret == "":
+		return "; if it wants credentials, name a Secret that has them in secretRef"
+	case denied:
+		return fmt.Sprintf("; the credentials in Secret %s may not read this", a.request.secret)
+	case a.status == http.StatusNotFound && a.request.query != "":
+		return ": is this the address of a Prometheus API?"
+	case a.status == http.StatusNotFound:
+		return ": is the path right?"
+	case a.status == http.StatusBadRequest && a.target.Scheme == "http":
+		return "; if it speaks TLS, write https"
+	}
+	return ""
+}
+
+// tracing is a context whose request notes how far it has come.
+func tracing(ctx context.Context, at *atomic.Int32) context.Context {
+	reach := func(s stage) { at.Store(int32(s)) }
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { reach(lookingUp) },
+		DNSDone:           func(httptrace.DNSDoneInfo) { reach(connecting) },
+		TLSHandshakeStart: func() { reach(agreeing) },
+		GotConn:           func(httptrace.GotConnInfo) { reach(asking) },
+	})
 }
 
 // parse parses the body once, and tells whether it is JSON.
@@ -177,6 +216,19 @@ func (a *answer) parse() bool {
 		a.valid = a.content != nil && utiljson.Unmarshal(a.content, &a.value) == nil
 	}
 	return a.valid
+}
+
+// notJSON says why the body is not JSON, in words that are not of the body.
+func (a *answer) notJSON() *verdict.Fault {
+	var syntax *json.SyntaxError
+	why := looksLike(a.content)
+	if err := json.Unmarshal(a.content, new(json.RawMessage)); why == "" && errors.As(err, &syntax) {
+		why = fmt.Sprintf(": what stands at byte %d cannot stand there", syntax.Offset)
+		if int(syntax.Offset) >= len(a.content) {
+			why = ": it ends half way"
+		}
+	}
+	return a.faulty(verdict.InvalidBody, "the answer is not JSON%s", why)
 }
 
 // values is at least how many values a JSON text has: parsed, each takes up to some hundred bytes.
@@ -196,11 +248,8 @@ func statusText(status int) string {
 }
 
 // shown is an address without what may be secret in it.
-func shown(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "the source"
-	}
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return u.String()
+func shown(u *url.URL) string {
+	plain := *u
+	plain.User, plain.RawQuery, plain.ForceQuery, plain.Fragment = nil, "", false, ""
+	return plain.String()
 }

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,6 +58,15 @@ type Objects struct {
 	needs map[types.NamespacedName]map[string][]watchKey
 	// unknown are the kinds that did not exist, and when they were looked for.
 	unknown map[schema.GroupVersionKind]time.Time
+	// searches are those for kinds that are under way.
+	searches map[schema.GroupVersionKind]*search
+}
+
+// search is one for the resource of a kind. Its result is there once it is done.
+type search struct {
+	done    chan struct{}
+	mapping *meta.RESTMapping
+	err     error
 }
 
 // watchKey is what one watch is of.
@@ -160,7 +170,7 @@ func (o *Objects) resolve(ctx context.Context, system types.NamespacedName, sour
 	if source.Selector == nil {
 		selector = nil
 	}
-	mapping, fault := o.mapping(source)
+	mapping, fault := o.mapping(ctx, source)
 	if fault != nil {
 		return nil, fault
 	}
@@ -198,8 +208,37 @@ func (o *Objects) resolve(ctx context.Context, system types.NamespacedName, sour
 	return keys, nil
 }
 
+// find finds the resource of a kind. The mapper knows no deadline, so that where ctx ends, the search goes on without it.
+func (o *Objects) find(ctx context.Context, kind schema.GroupVersionKind) (*meta.RESTMapping, error) {
+	o.mu.Lock()
+	s := o.searches[kind]
+	if s == nil {
+		s = &search{done: make(chan struct{})}
+		if o.searches == nil {
+			o.searches = map[schema.GroupVersionKind]*search{}
+		}
+		o.searches[kind] = s
+		go func() {
+			s.mapping, s.err = o.Mapper.RESTMapping(kind.GroupKind(), kind.Version)
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			delete(o.searches, kind)
+			close(s.done)
+		}()
+	}
+	o.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	select {
+	case <-s.done:
+		return s.mapping, s.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // mapping is the resource of a source's kind.
-func (o *Objects) mapping(source *v1alpha1.KubernetesSource) (*meta.RESTMapping, *verdict.Fault) {
+func (o *Objects) mapping(ctx context.Context, source *v1alpha1.KubernetesSource) (*meta.RESTMapping, *verdict.Fault) {
 	gv, err := schema.ParseGroupVersion(source.APIVersion)
 	if err != nil {
 		return nil, invalidSource("apiVersion: %v", err)
@@ -211,7 +250,7 @@ func (o *Objects) mapping(source *v1alpha1.KubernetesSource) (*meta.RESTMapping,
 	if missing && o.Clock.Since(asked) < unknownKindRetry {
 		return nil, noSuchKind(kind)
 	}
-	mapping, err := o.Mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	mapping, err := o.find(ctx, kind)
 	switch {
 	case meta.IsNoMatchError(err):
 		o.mu.Lock()
@@ -224,8 +263,12 @@ func (o *Objects) mapping(source *v1alpha1.KubernetesSource) (*meta.RESTMapping,
 		}
 		o.unknown[kind] = o.Clock.Now()
 		return nil, noSuchKind(kind)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return nil, &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("spec.source.kubernetes: the API server did not say within %v whether it has "+
+			"the kind %s in %s", syncPatience, kind.Kind, gv)}
 	case err != nil:
-		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: "the API server does not say what kinds it has"}
+		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("spec.source.kubernetes: the API server does not say whether it has "+
+			"the kind %s in %s: %s", kind.Kind, gv, apiServerTrouble(err))}
 	}
 	return mapping, nil
 }

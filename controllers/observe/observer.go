@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -193,8 +192,7 @@ func (a *answer) body() verdict.Observation {
 		return verdict.Observation{Fault: a.fault}
 	}
 	if !a.parse() {
-		return verdict.Observation{Fault: &verdict.Fault{Reason: verdict.InvalidBody,
-			Message: fmt.Sprintf("GET %s: the answer is not JSON%s", shown(a.address), looksLike(a.content))}}
+		return verdict.Observation{Fault: a.notJSON()}
 	}
 	return verdict.Observation{Readings: []verdict.Reading{{Value: a.value}}}
 }

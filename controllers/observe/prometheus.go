@@ -103,8 +103,7 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 		return nil, a.notPrometheus(looksLike(a.content))
 	}
 	if len(got.Warnings) > 0 {
-		return nil, &verdict.Fault{Reason: verdict.Partial, Message: fmt.Sprintf("GET %s: the API warns that the result may not be all of it; "+
-			"run the query there to read the warning", shown(a.address))}
+		return nil, a.faulty(verdict.Partial, "the API warns that the result may not be all of it; run the query there to read the warning")
 	}
 	switch got.Data.ResultType {
 	case model.ValVector.String():
@@ -128,8 +127,7 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 }
 
 func (a *answer) notPrometheus(looks string) *verdict.Fault {
-	return &verdict.Fault{Reason: verdict.InvalidBody,
-		Message: fmt.Sprintf("GET %s%s: the answer is not that of a Prometheus API%s", shown(a.address), queryPath, looks)}
+	return a.faulty(verdict.InvalidBody, "the answer is not that of a Prometheus API%s", looks)
 }
 
 func queryInvalid(why string) *verdict.Fault {
@@ -147,9 +145,9 @@ func (a *answer) queryFault() *verdict.Fault {
 	case "bad_data":
 		return queryInvalid("Prometheus cannot read it as PromQL: run it there to see why")
 	case "execution":
-		return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: "spec.source.prometheus.query: Prometheus cannot evaluate it: run it there to see why"}
+		return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: "spec.source.prometheus.query: Prometheus can read it but not evaluate it: run it there to see why"}
 	case "timeout", "canceled":
-		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("GET %s%s: Prometheus gave the query up before it was done", shown(a.address), queryPath)}
+		return a.faulty(verdict.Timeout, "Prometheus gave the query up before it was done: ask for less, or raise timeout or Prometheus' --query.timeout")
 	}
 	return a.fault
 }

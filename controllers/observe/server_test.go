@@ -1,10 +1,8 @@
 package observe
 
 import (
-	"bufio"
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
+	"invariant.dev/operator/hack/faulty"
 )
 
 // system is the one that all specs are of.
@@ -21,38 +20,16 @@ var system = types.NamespacedName{Namespace: "tikv-prod", Name: "tikv"}
 
 var loopback = AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}
 
-// answering is the address of a server that does with each request's connection what it is told, and then closes it.
-// release is closed when the test ends.
+// answering is faulty.Answering, of which most tests here make their servers.
 func answering(t *testing.T, do func(conn net.Conn, release <-chan struct{})) string {
 	t.Helper()
-	var config net.ListenConfig
-	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release); _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					do(conn, release)
-				}
-			}()
-		}
-	}()
-	return "http://" + listener.Addr().String()
+	return faulty.Answering(t, do)
 }
 
 // saying is the address of a server that answers these bytes and closes.
 func saying(t *testing.T, answer string) string {
 	t.Helper()
-	return answering(t, func(conn net.Conn, _ <-chan struct{}) { _, _ = conn.Write([]byte(answer)) })
+	return faulty.Saying(t, answer)
 }
 
 func timeout(d time.Duration) *v1alpha1.Duration {

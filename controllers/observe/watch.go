@@ -5,9 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -102,11 +106,16 @@ func (w *objectWatch) worthRestarting() bool {
 	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
 }
 
-// read is what the watch sees once it sees anything, or when ctx ends, which is another whenever the version is; or why it sees nothing.
+// read is what the watch sees, which is another whenever the version is; or why it sees nothing. For the first list it waits until ctx ends, but
+// not again at every look.
 func (w *objectWatch) read(ctx context.Context) ([]verdict.Reading, string, *verdict.Fault) {
-	select {
-	case <-w.settled:
-	case <-ctx.Done():
+	if patience := syncPatience - w.clock.Since(w.started); patience > 0 {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		select {
+		case <-w.settled:
+		case <-ctx.Done():
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,7 +136,7 @@ func (w *objectWatch) blind() *verdict.Fault {
 	case !w.asked.IsZero() && w.clock.Since(w.asked) > answerPatience:
 		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("watch %s: no answer of the API server within %v", w.key, answerPatience)}
 	case !w.listed:
-		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet", w.key)}
+		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet; a later check may have them", w.key)}
 	}
 	return nil
 }
@@ -145,19 +154,41 @@ func (w *objectWatch) explain(err error) *verdict.Fault {
 	switch {
 	case errors.Is(err, errTooMany):
 		return fault(verdict.TooLarge, "there are more than %d of them; a selector can name fewer", maxObjects)
-	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+	case apierrors.IsUnauthorized(err):
+		return fault(verdict.Forbidden, "the API server does not take the monitor's credentials; they may have been revoked: restart the monitor")
+	case apierrors.IsForbidden(err):
 		return fault(verdict.Forbidden, "they may not be read. An admin of the cluster allows it to the monitor with: "+
 			"kubectl create clusterrole operator-observes-%[1]s --verb=get,list,watch --resource=%[2]s && kubectl label clusterrole operator-observes-%[1]s %[3]s=true",
 			resource.Resource, resource, AggregateLabel)
 	case apierrors.IsNotFound(err):
-		return fault(verdict.NoSuchKind, "the cluster has no such kind any more")
+		return fault(verdict.NoSuchKind, "the cluster has no such kind any more; if it came with a CRD, install that again")
 	case apierrors.IsMethodNotSupported(err):
 		return fault(verdict.NoSuchKind, "the API server cannot list and watch them")
 	case apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return fault(verdict.Timeout, "the API server is too busy")
+		return fault(verdict.Timeout, "the API server is too busy: it answers %s", apiServerTrouble(err))
 	}
-	_, why := explain(answerPatience, err)
-	return fault(verdict.Unreachable, "the API server does not answer as it should: %s", why)
+	return fault(verdict.Unreachable, "the API server does not answer as it should: %s", apiServerTrouble(err))
+}
+
+// apiServerTrouble says what is wrong with an answer of the API server, in words that are not of the answer.
+func apiServerTrouble(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Code > 0 {
+		return statusText(int(status.Status().Code))
+	}
+	reason, why := explain(err, fmt.Sprintf("no answer within %v", answerPatience))
+	if reason == verdict.Unreachable && !isNetwork(err) {
+		return "what it answers is not what it was asked for; something in between may answer in its place"
+	}
+	return why
+}
+
+// isNetwork tells whether an error is of the connection, and not of what came over it.
+func isNetwork(err error) bool {
+	var request *url.Error
+	var network net.Error
+	var errno syscall.Errno
+	return errors.As(err, &request) || errors.As(err, &network) || errors.As(err, &errno) || errors.Is(err, io.EOF)
 }
 
 // sorted are the objects, ordered by namespace and name.
