@@ -82,6 +82,9 @@ func nextStatus(invariant *v1alpha1.Invariant, j *verdict.Judgement, memory ledg
 // conditions say what a check said.
 func conditions(invariant *v1alpha1.Invariant, j *verdict.Judgement, now time.Time) (ready, satisfied metav1.Condition) {
 	ready = metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: reasonAnswering, Message: "the source answers"}
+	if http := invariant.Spec.Source.HTTP; http != nil && len(http.Endpoints) > 0 {
+		ready.Message = "each endpoint answers for itself, and the expression judges whether it does"
+	}
 	satisfied = metav1.Condition{Type: v1alpha1.ConditionSatisfied, Status: metav1.ConditionTrue, Reason: reasonAllSatisfied, Message: "all is well"}
 	switch {
 	case invariant.Spec.Suspend:

@@ -61,8 +61,7 @@ func (p *Program) judge(e *evaluator, o verdict.Observation) Result {
 		return failed(tooManyReadings(len(readings)))
 	}
 	if len(readings) < p.minStores {
-		return failed(&verdict.Fault{Reason: verdict.NoStores,
-			Message: fmt.Sprintf("%d readings where minStores wants at least %d", len(readings), p.minStores)})
+		return failed(tooFewReadings(len(readings), p.minStores))
 	}
 	if p.looksBack {
 		if fault := e.remember(readings); fault != nil {
@@ -73,6 +72,14 @@ func (p *Program) judge(e *evaluator, o verdict.Observation) Result {
 		return p.judgeWhole(e, readings)
 	}
 	return p.judgeStores(e, readings)
+}
+
+func tooFewReadings(n, minStores int) *verdict.Fault {
+	message := fmt.Sprintf("%d readings where minStores wants at least %d", n, minStores)
+	if n == 0 {
+		message += "; if having none is well, set minStores: 0"
+	}
+	return &verdict.Fault{Reason: verdict.NoStores, Message: message}
 }
 
 func tooManyReadings[N int | types.Int](n N) *verdict.Fault {
@@ -273,7 +280,7 @@ func (e *evaluator) eval(x *expression, self, before any) (ref.Val, *verdict.Fau
 	case isCostLimit(err):
 		return nil, tooMuchToCompute(x)
 	case err != nil:
-		return nil, evaluationFailed(x.field, withoutData(err.Error(), x.source))
+		return nil, evaluationFailed(x.field, withoutData(err.Error(), x.source)+overloadHint(err.Error()))
 	}
 	return value, nil
 }
@@ -291,6 +298,14 @@ func withoutData(message, source string) string {
 		return before + "no such key"
 	}
 	return message
+}
+
+// overloadHint says what to do about a value of another type than was thought.
+func overloadHint(message string) string {
+	if !strings.Contains(message, "no such overload") {
+		return ""
+	}
+	return "; where a value has another type, convert it with string(), int() or double()"
 }
 
 func evaluationFailed(field, why string) *verdict.Fault {

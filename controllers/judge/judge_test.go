@@ -33,7 +33,7 @@ func TestWhatIsNotTrueOrFalseIsUnknown(t *testing.T) {
 		"dyn(self.?absent)":                 "expression: it gives optional_type where true or false is needed: compare it with something",
 		"self.float < double('NaN')":        "expression: NaN values cannot be ordered",
 		"self.id / 0 == 1":                  "expression: division by zero",
-		"self.id * 1.5 > 1.0":               "expression: no such overload",
+		"self.id * 1.5 > 1.0":               "expression: no such overload; where a value has another type, convert it with string(), int() or double()",
 		"9223372036854775807 + self.id < 0": "expression: integer overflow",
 		"self.list[7] == 1":                 "expression: index out of bounds: 7",
 		"int(self.name) == 1":               "expression: type conversion error from 'string' to 'int'",
@@ -93,7 +93,7 @@ func TestStoresWithLargeNumbersAreToldApart(t *testing.T) {
 
 func TestFewerReadingsThanMinStoresAreNoObservation(t *testing.T) {
 	t.Parallel()
-	wantFault(t, judged(t, stores("true"), `[]`), verdict.NoStores, "0 readings where minStores wants at least 1")
+	wantFault(t, judged(t, stores("true"), `[]`), verdict.NoStores, "0 readings where minStores wants at least 1; if having none is well, set minStores: 0")
 	spec := stores("true")
 	spec.MinStores = ptr.To(int32(3))
 	wantFault(t, judged(t, spec, `[{"id": 1}, {"id": 2}]`), verdict.NoStores, "2 readings where minStores wants at least 3")

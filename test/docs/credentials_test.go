@@ -56,7 +56,7 @@ func (b *bench) proveRotation(t *testing.T) {
 		}
 	}
 	b.sources.gate.ask("second")
-	says("HTTPStatus: GET https://pd.tikv-prod:2379/pd/api/v1/health: 401 Unauthorized")
+	says("HTTPStatus: GET https://pd.tikv-prod:2379/pd/api/v1/health: 401 Unauthorized; the credentials in Secret pd-auth may not read this")
 	b.changeToken(t, map[string][]byte{"token": []byte("second\n")})
 	says(verdict.Satisfied.String())
 	b.changeToken(t, nil)

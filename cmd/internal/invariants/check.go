@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net/netip"
 	"time"
 
@@ -109,6 +110,7 @@ func (o *checkOptions) run(cmd *cobra.Command, args []string) (code int, err err
 			return 0, err
 		}
 	}
+	stdlog.SetOutput(observe.QuietLog(o.ErrOut))
 	err = o.Run(cmd, false, func(ctx context.Context, c *cli.Cluster) error {
 		invariants, gatherErr := o.gather(ctx, c)
 		r := report{CheckedTime: v1alpha1.NewTime(time.Now())}
