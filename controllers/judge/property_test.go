@@ -2,13 +2,10 @@ package judge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
-	"time"
 	"unicode/utf8"
 
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"pgregory.net/rapid"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -93,48 +90,4 @@ func checkResult(ctx context.Context, t interface{ Fatalf(string, ...any) }, pro
 			}
 		}
 	}
-}
-
-// FuzzCompile: whatever is written into an Invariant compiles or says InvalidExpression, and is then judged within bounds.
-func FuzzCompile(f *testing.F) {
-	for i, expression := range someConditions {
-		f.Add(someItems[i%len(someItems)], someStoreIDs[i%len(someStoreIDs)], expression, someMessages[i%len(someMessages)], `[{"id": 1, "state": "Up"}]`)
-	}
-	f.Add("self.stores", "string(self.id)", doubled("[1]", 20)+".sum() > 0", "'a' + 'b'", `{"stores": [{"id": 9007199254740993}]}`)
-	f.Add("", "", "quantity(self).isGreaterThan(quantity('1Ti')) && url('x').getHost() == ''", "'%s'.format([self])", `"1Ti"`)
-	f.Fuzz(func(t *testing.T, items, storeID, expression, message, answer string) {
-		if len(items)+len(storeID)+len(expression)+len(message)+len(answer) > 8192 {
-			return
-		}
-		spec := &v1alpha1.InvariantSpec{StoreID: storeID, Expression: expression, Message: message, Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{Items: items}},
-			Snapshot: []v1alpha1.SnapshotSpec{{Name: "evidence", Expression: "self"}}}
-		program, err := Compile(spec)
-		if err != nil {
-			var fault *verdict.Fault
-			if !errors.As(err, &fault) || fault.Reason != verdict.InvalidExpression {
-				t.Fatalf("the error is %v", err)
-			}
-			return
-		}
-		var o verdict.Observation
-		if !parse(answer, &o) {
-			return
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		began := time.Now()
-		checkResult(ctx, t, program, program.Judge(ctx, o, moment))
-		if took := time.Since(began); took > 10*time.Second {
-			t.Fatalf("a check of one second took %v", took)
-		}
-	})
-}
-
-func parse(answer string, o *verdict.Observation) bool {
-	var value any
-	if utiljson.Unmarshal([]byte(answer), &value) != nil {
-		return false
-	}
-	o.Readings = []verdict.Reading{{Value: value}}
-	return true
 }
