@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +63,45 @@ type queryAnswer struct {
 	Warnings []string `json:"warnings"`
 }
 
+// series is one series of an instant vector. model.Sample would take one without a value for a zero.
+type series struct {
+	Metric    model.Metric               `json:"metric"`
+	Value     *point                     `json:"value"`
+	Histogram *model.SampleHistogramPair `json:"histogram"`
+}
+
+// isEmpty: there is nothing in it to judge.
+func (s series) isEmpty() bool { return s.Value == nil && s.Histogram == nil }
+
+func vectorOf(list []series) model.Vector {
+	vector := make(model.Vector, 0, len(list))
+	for _, s := range list {
+		sample := &model.Sample{Metric: s.Metric}
+		if s.Histogram != nil {
+			sample.Histogram = s.Histogram.Histogram
+		} else {
+			sample.Value = s.Value.SampleValue
+		}
+		vector = append(vector, sample)
+	}
+	return vector
+}
+
+// point is a number at a time, of which the number is of use.
+type point struct{ model.SampleValue }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *point) UnmarshalJSON(text []byte) error {
+	var pair []json.RawMessage
+	if err := json.Unmarshal(text, &pair); err != nil {
+		return err
+	}
+	if len(pair) != 2 {
+		return fmt.Errorf("a time and a number are needed, and there are %d values", len(pair))
+	}
+	return json.Unmarshal(pair[1], &p.SampleValue)
+}
+
 // samples are the readings that an answer to a query has.
 func (a *answer) samples() verdict.Observation {
 	vector, fault := a.vector()
@@ -107,17 +147,17 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 	}
 	switch got.Data.ResultType {
 	case model.ValVector.String():
-		var vector model.Vector
-		if err := json.Unmarshal(got.Data.Result, &vector); err != nil {
+		var list []series
+		if err := json.Unmarshal(got.Data.Result, &list); err != nil || list == nil || slices.ContainsFunc(list, series.isEmpty) {
 			return nil, a.notPrometheus("")
 		}
-		return vector, nil
+		return vectorOf(list), nil
 	case model.ValScalar.String():
-		var scalar model.Scalar
+		var scalar point
 		if err := json.Unmarshal(got.Data.Result, &scalar); err != nil {
 			return nil, a.notPrometheus("")
 		}
-		return model.Vector{{Value: scalar.Value, Timestamp: scalar.Timestamp}}, nil
+		return model.Vector{{Value: scalar.SampleValue}}, nil
 	case model.ValMatrix.String():
 		return nil, queryInvalid("it gives a range of values where one for each series is needed: take rate(...), max_over_time(...) or last_over_time(...) of it")
 	case model.ValString.String():
@@ -170,12 +210,18 @@ func (o *Observer) Ask(ctx context.Context, system types.NamespacedName, spec *v
 	lease := o.memory.Lease(system.Namespace, maxLookMemory)
 	defer lease.Release()
 	vector, fault := o.get(ctx, o.keyring(system.Namespace), r, source.Timeout.Or(DefaultTimeout), lease).vector()
-	switch {
-	case fault != nil:
+	if fault != nil {
 		return "", fault
-	case len(vector) == 0:
+	}
+	return vectorText(vector)
+}
+
+// vectorText is what a person reads of an answer.
+func vectorText(vector model.Vector) (string, *verdict.Fault) {
+	switch len(vector) {
+	case 0:
 		return "", &verdict.Fault{Reason: verdict.NoStores, Message: "the query gives nothing"}
-	case len(vector) == 1:
+	case 1:
 		return sampleText(vector[0]), nil
 	}
 	lines := make([]string, 0, min(len(vector), maxSeriesShown)+1)
