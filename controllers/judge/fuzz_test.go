@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"regexp"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,7 +67,9 @@ func FuzzCompile(f *testing.F) {
 		}
 		spec := &v1alpha1.InvariantSpec{StoreID: storeID, Expression: expression, Message: message, Source: v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{Items: items}},
 			Snapshot: []v1alpha1.SnapshotSpec{{Name: "evidence", Expression: "self"}}}
-		program, err := Compile(spec)
+		var program *Program
+		var err error
+		bounded(t, "compiling", func(context.Context) { program, err = Compile(spec) })
 		if err != nil {
 			var fault *verdict.Fault
 			if !errors.As(err, &fault) || fault.Reason != verdict.InvalidExpression {
@@ -74,7 +77,7 @@ func FuzzCompile(f *testing.F) {
 			}
 			return
 		}
-		readings := hostileReadings()
+		readings := slices.Clone(hostileReadings())
 		var o verdict.Observation
 		if parse(answer, &o) {
 			readings = append(readings, o)

@@ -43,7 +43,10 @@ func (p *Program) JudgeAfter(ctx context.Context, past *Past, o verdict.Observat
 	result := p.judge(e, o)
 	switch {
 	case result.Fault == nil:
-		e.next.version, e.next.result = o.Version, result
+		if lasting && o.Version != "" {
+			// It holds on to the readings of violated stores, which is for nothing where it cannot be used again.
+			e.next.version, e.next.result = o.Version, result
+		}
 		*past = e.next
 	case e.next.readings != nil && e.exhausted == nil:
 		// Seen, and not judged: the next check has something to look back on.
@@ -209,10 +212,10 @@ func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) 
 
 // verdictOn judges one reading.
 func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.Verdict {
-	if p.expression == nil {
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, nil)}
-	}
 	before, seen := e.past.readings[storeID]
+	if p.expression == nil {
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, before)}
+	}
 	if p.looksBack && !seen {
 		return verdict.Verdict{StoreID: storeID, Fault: &verdict.Fault{Reason: verdict.FirstReading,
 			Message: "oldSelf: this is the first reading, so there is none to compare it with; the next check has one"}}
@@ -232,6 +235,9 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}
 }
 
+// maxMessage is the length of a message, in bytes: a ticket takes no more, and there may be ten thousand of them.
+const maxMessage = 1024
+
 // messageOf is a violation's message. A message that fails does not unmake the violation.
 func (p *Program) messageOf(e *evaluator, reading, before any) string {
 	if p.message == nil {
@@ -245,7 +251,7 @@ func (p *Program) messageOf(e *evaluator, reading, before any) string {
 	case !ok:
 		return p.fallback + " (message: it gives " + value.Type().TypeName() + " where a string is needed)"
 	}
-	return strings.ToValidUTF8(string(text), "�")
+	return verdict.Truncate(strings.ToValidUTF8(string(text), "�"), maxMessage)
 }
 
 // evaluator evaluates within the cost and the time of one check.
@@ -289,15 +295,25 @@ func tooMuchToCompute(x *expression) *verdict.Fault {
 	return &verdict.Fault{Reason: verdict.CostExceeded, Message: x.field + ": too much to compute in one check; look at fewer stores, or at less of each"}
 }
 
+// plainErrors are what errors of CEL say without quoting a reading. A quotation follows in some: a key, what is no number, no
+// address, no regular expression.
+var plainErrors = regexp.MustCompile(`^(?:` + strings.Join([]string{
+	`no such overload.*`, `(?:division|modulus) by zero`, `(?:unsigned )?(?:integer|duration|timestamp) overflow`, `NaN values cannot be ordered`,
+	`index out of (?:bounds|range): -?\d+`, `index '-?\d+' out of range in list size '\d+'`, `invalid substring range\. start: -?\d+, end: -?\d+`,
+	`cannot slice\(.*`, `lists\.range: .*`, `\w+ called on empty list`, `optional\.none\(\) dereference`, `cannot convert value to integer`, `range error converting .* to \w+`,
+	`(?:unexpected )?type conversion error from '[\w.]+' to '[\w.]+'`, `[\w ]*parse error during conversion from string`, `invalid UTF-8 in bytes, cannot convert to string`,
+	`IP Address`, `Illegal regex`, "error parsing regexp: [^`]*[^`: ]", `unknown time zone`, `insert failed: key`, `join: invalid input`, `no such key`, `internal error: runtime error: .*`,
+}, "|") + `)`)
+
 // withoutData cuts what an error of CEL quotes of a reading: only the author's own words may reach a message.
 func withoutData(message, source string) string {
-	if before, _, converts := strings.Cut(message, "conversion from string"); converts {
-		return before + "conversion from string"
+	if _, key, missing := strings.Cut(message, "no such key: "); missing && strings.Contains(source, key) {
+		return message
 	}
-	if before, key, missing := strings.Cut(message, "no such key: "); missing && !strings.Contains(source, key) {
-		return before + "no such key"
+	if plain := plainErrors.FindString(message); plain != "" {
+		return plain
 	}
-	return message
+	return "it cannot be evaluated"
 }
 
 // overloadHint says what to do about a value of another type than was thought.

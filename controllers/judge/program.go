@@ -26,6 +26,8 @@ const (
 	// maxCallCost is what one evaluation may cost, and maxCheckCost all of one check.
 	maxCallCost  = 10_000_000
 	maxCheckCost = 30_000_000
+	// maxRefusal is how much is said of what does not compile, in bytes: CEL repeats the line for each of a hundred mistakes.
+	maxRefusal = 4096
 	// interruptEvery is after how many steps of a loop an evaluation looks at its deadline.
 	interruptEvery = 20
 )
@@ -139,7 +141,21 @@ func (c *compiler) compile(env *cel.Env, field, source string, want *cel.Type) *
 	if source == "" || c.fault != nil {
 		return nil
 	}
-	ast, issues := env.Compile(source)
+	defer func() {
+		// CEL does not recover from what fails in Go while it compiles: {b'x': 1} is no map that Go can make, and [?dyn(x)] no list
+		// whose type can be checked.
+		if recover() != nil {
+			c.refuse(field, "CEL's own compiler fails on it: write it another way")
+		}
+	}()
+	ast, issues := env.Parse(source)
+	if issues.Err() == nil {
+		if err := checkPatterns(ast.NativeRep().Expr()); err != nil {
+			c.refuse(field, err.Error())
+			return nil
+		}
+		ast, issues = env.Check(ast)
+	}
 	if issues.Err() != nil {
 		c.refuse(field, strings.TrimPrefix(issues.Err().Error(), "ERROR: "))
 		return nil
@@ -180,7 +196,7 @@ func (c *compiler) evidence(s v1alpha1.SnapshotSpec) evidence {
 }
 
 func (c *compiler) refuse(field, why string) {
-	c.fault = &verdict.Fault{Reason: verdict.InvalidExpression, Message: fmt.Sprintf("spec.%s: %s", field, why)}
+	c.fault = &verdict.Fault{Reason: verdict.InvalidExpression, Message: verdict.Truncate(fmt.Sprintf("spec.%s: %s", field, why), maxRefusal)}
 }
 
 func hintForType(want *cel.Type) string {
