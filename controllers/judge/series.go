@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
 )
 
 // metricName is the label that Prometheus keeps a metric's name in.
@@ -20,7 +23,7 @@ func labelsID(reading any) string {
 	parts := make([]string, 0, len(labels))
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		if name != metricName {
-			parts = append(parts, fmt.Sprintf("%s=%q", name, labels[name]))
+			parts = append(parts, fmt.Sprintf("%s=%q", labelText(name), labels[name]))
 		}
 	}
 	id := strings.Join(parts, ",")
@@ -33,4 +36,12 @@ func labelsID(reading any) string {
 		cut--
 	}
 	return id[:cut] + hash
+}
+
+// labelText writes a label's name as PromQL does: in quotes where it may hold anything.
+func labelText(name string) string {
+	if model.LegacyValidation.IsValidLabelName(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
