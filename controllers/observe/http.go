@@ -2,6 +2,7 @@
 package observe
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -131,7 +132,7 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	switch {
 	case err != nil:
 		a.fault = transportFault(a.target, timeout, reading, err)
-	case !room || !lease.Take(valueBytes*int64(min(values(content), maxValues))):
+	case !room || !lease.Take(parsedBytes(content)):
 		a.content = nil
 		return a.refused(tooMuchTogether(a.target))
 	default:
@@ -241,6 +242,15 @@ func values(body []byte) int {
 		}
 	}
 	return count
+}
+
+// parsedBytes is what a JSON text takes once it is parsed, beside itself. One with too many values is not parsed.
+func parsedBytes(body []byte) int64 {
+	all, objects := values(body), bytes.Count(body, []byte("{"))
+	if all > maxValues {
+		return 0
+	}
+	return int64(valueBytes*(all-objects) + objectBytes*objects)
 }
 
 func statusText(status int) string {
