@@ -10,6 +10,9 @@ ARGS ?=
 # make test CGO_ENABLED=1 TESTFLAGS=-race
 TESTFLAGS ?=
 
+# How long each fuzzer runs, or how often, such as 1000x.
+FUZZTIME ?= 10s
+
 # Nothing here needs C.
 export CGO_ENABLED ?= 0
 
@@ -56,6 +59,15 @@ lint: bin/golangci-lint ## Run golangci-lint. The first time it is built, which 
 test: controlplane $(if $(PROMETHEUS),,bin/prometheus) manifests generate fmt vet ## Run all tests, against a real API server and Prometheus. TESTFLAGS has more flags.
 	@# Not from the test cache: it does not know of the CRDs and the programs that tests install and build.
 	go test -count=1 $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stays in its testdata.
+	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		for fuzzer in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$fuzzer"; \
+			go test -run '^$$' -fuzz "^$$fuzzer\$$" -fuzztime $(FUZZTIME) $(TESTFLAGS) $$package; \
+		done; \
+	done
 
 .PHONY: bench
 bench: controlplane ## Run the benchmarks.
