@@ -158,8 +158,8 @@ func TestEvidenceIsAskedOfPrometheusOnceWhenATicketOpens(t *testing.T) {
 	ticket := b.wantTickets(v1alpha1.Open)[0]
 	want := map[string]string{
 		"own": "0.9", "pattern": "0.9", "all": `{instance="tikv-\"1\""} 0.9` + "\n" + `{instance="tikv-2"} 0.25`, "value": "0.9", "used": "0.25",
-		"none":     "error: the query gives nothing",
-		"wrong":    "error: spec.source.prometheus.query: Prometheus cannot read it as PromQL: run it there to see why",
+		"none":     "error: the query gives nothing: absent_metric",
+		"wrong":    `error: Prometheus cannot read it as PromQL: 1:6: parse error: expected type range vector in call to function "rate", got instant vector`,
 		"not-text": "error: snapshot not-text.with.v: it gives double where a string is needed: write string(...) around it",
 	}
 	for _, v := range ticket.Spec.Violations {

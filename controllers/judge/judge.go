@@ -196,6 +196,7 @@ func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) 
 	}
 	value, fault := e.eval(p.storeID, reading, nil)
 	if fault != nil {
+		fault.Message += p.itemsHint(fault.Message)
 		return "", fault
 	}
 	id, ok := value.(types.String)
@@ -222,7 +223,7 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 	}
 	value, fault := e.eval(p.expression, reading, before)
 	if fault != nil {
-		fault.Message += missingFieldHint(fault.Message, p.expression.source)
+		fault.Message += missingFieldHint(fault.Message, p.expression.source) + p.shapeHint(fault.Message)
 		return verdict.Verdict{StoreID: storeID, Fault: fault}
 	}
 	switch value {
@@ -237,6 +238,22 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 
 // maxMessage is the length of a message, in bytes: a ticket takes no more, and there may be ten thousand of them.
 const maxMessage = 1024
+
+// shapeHint says what self is, where an expression takes a list for one of its readings.
+func (p *Program) shapeHint(message string) string {
+	if p.storeID == nil && strings.Contains(message, "unsupported index type 'string' in list") {
+		return "; without storeID, self is the list of all readings"
+	}
+	return ""
+}
+
+// itemsHint says what a reading is, where the ID of a store is looked for in an answer as a whole.
+func (p *Program) itemsHint(message string) string {
+	if p.wholeAnswer && (strings.Contains(message, "no such key") || strings.Contains(message, "unsupported index type 'string' in list")) {
+		return "; without source.http.items, the whole answer is one reading"
+	}
+	return ""
+}
 
 // messageOf is a violation's message. A message that fails does not unmake the violation.
 func (p *Program) messageOf(e *evaluator, reading, before any) string {

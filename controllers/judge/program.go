@@ -43,6 +43,8 @@ type Program struct {
 	// fallback is the message where there is none.
 	fallback  string
 	minStores int
+	// wholeAnswer: the answer of an http source is one reading.
+	wholeAnswer bool
 	// ages: what is said of a reading depends on the time too. looksBack: and on the reading before it.
 	ages, looksBack bool
 }
@@ -80,6 +82,7 @@ func Compile(spec *v1alpha1.InvariantSpec) (*Program, error) {
 		minStores:  spec.MinStoresOrDefault(),
 	}
 	if spec.Source.HTTP != nil {
+		p.wholeAnswer = spec.Source.HTTP.URL != "" && spec.Source.HTTP.Items == ""
 		p.items = c.compile(c.one, "source.http.items", spec.Source.HTTP.Items, cel.ListType(cel.DynType))
 	}
 	p.ages, p.looksBack = c.names[nameNow], c.names[nameOldSelf]

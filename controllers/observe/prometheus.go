@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql/parser"
 	"k8s.io/apimachinery/pkg/types"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -170,8 +171,19 @@ func (a *answer) notPrometheus(looks string) *verdict.Fault {
 	return a.faulty(verdict.InvalidBody, "the answer is not that of a Prometheus API%s", looks)
 }
 
+// queryField is how a message about a source's query begins.
+const queryField = "spec.source.prometheus.query: "
+
 func queryInvalid(why string) *verdict.Fault {
-	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: "spec.source.prometheus.query: " + why}
+	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: queryField + why}
+}
+
+// syntaxError says what is wrong with a query. It is found out here and not taken from the answer, in which anything may stand.
+func syntaxError(query string) string {
+	if _, err := parser.NewParser(parser.Options{}).ParseExpr(query); err != nil {
+		return err.Error()
+	}
+	return "run it there to see why"
 }
 
 // queryFault is what is wrong with an answer that is none. Of the error in it only the type is taken, which is one of few
@@ -183,9 +195,9 @@ func (a *answer) queryFault() *verdict.Fault {
 	}
 	switch got.ErrorType {
 	case "bad_data":
-		return queryInvalid("Prometheus cannot read it as PromQL: run it there to see why")
+		return queryInvalid("Prometheus cannot read it as PromQL: " + syntaxError(a.request.query))
 	case "execution":
-		return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: "spec.source.prometheus.query: Prometheus can read it but not evaluate it: run it there to see why"}
+		return &verdict.Fault{Reason: verdict.EvaluationFailed, Message: queryField + "Prometheus can read it but not evaluate it: run it there to see why"}
 	case "timeout", "canceled":
 		return a.faulty(verdict.Timeout, "Prometheus gave the query up before it was done: ask for less, or raise timeout or Prometheus' --query.timeout")
 	}
@@ -210,19 +222,19 @@ func (o *Observer) Ask(ctx context.Context, system types.NamespacedName, spec *v
 	lease := o.memory.Lease(system.Namespace, maxLookMemory)
 	defer lease.Release()
 	vector, fault := o.get(ctx, o.keyring(system.Namespace), r, source.Timeout.Or(DefaultTimeout), lease).vector()
-	if fault != nil {
-		return "", fault
+	switch {
+	case fault != nil:
+		return "", &verdict.Fault{Reason: fault.Reason, Message: strings.TrimPrefix(fault.Message, queryField)}
+	case len(vector) == 0:
+		return "", &verdict.Fault{Reason: verdict.NoStores, Message: "the query gives nothing: " + query}
 	}
-	return vectorText(vector)
+	return vectorText(vector), nil
 }
 
-// vectorText is what a person reads of an answer.
-func vectorText(vector model.Vector) (string, *verdict.Fault) {
-	switch len(vector) {
-	case 0:
-		return "", &verdict.Fault{Reason: verdict.NoStores, Message: "the query gives nothing"}
-	case 1:
-		return sampleText(vector[0]), nil
+// vectorText is what a person reads of an answer that is not empty.
+func vectorText(vector model.Vector) string {
+	if len(vector) == 1 {
+		return sampleText(vector[0])
 	}
 	lines := make([]string, 0, min(len(vector), maxSeriesShown)+1)
 	for _, sample := range vector[:min(len(vector), maxSeriesShown)] {
@@ -231,7 +243,7 @@ func vectorText(vector model.Vector) (string, *verdict.Fault) {
 	if more := len(vector) - maxSeriesShown; more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	return strings.Join(lines, "\n"), nil
+	return strings.Join(lines, "\n")
 }
 
 // sampleText is the value of a sample.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"invariant.dev/operator/hack/controlplane"
@@ -38,6 +39,8 @@ type stage struct {
 	bin       string
 
 	print sync.Mutex
+	// handedOver: the story is over, and somebody plays with what runs.
+	handedOver atomic.Bool
 }
 
 func setStage(ctx context.Context) (*stage, error) {
@@ -134,7 +137,9 @@ func (s *stage) relay(log io.Reader) {
 		if strings.HasPrefix(line, "error:") {
 			s.show("    monitor: " + line)
 		}
-		if !strings.Contains(line, `msg="Ticket `) && !strings.Contains(line, "Check complete") && !strings.Contains(line, "level=ERROR") {
+		// Once it is yours to play with, only what happens is shown, so that what to do stays in sight.
+		heartbeat := strings.Contains(line, "Check complete") && !s.handedOver.Load()
+		if !strings.Contains(line, `msg="Ticket `) && !heartbeat && !strings.Contains(line, "level=ERROR") {
 			continue
 		}
 		_, message, _ := strings.Cut(line, "level=")
@@ -185,6 +190,7 @@ func (s *stage) startMember(ctx context.Context) error {
 
 // handOver leaves everything running until it is interrupted.
 func (s *stage) handOver(ctx context.Context) {
+	s.handedOver.Store(true)
 	fmt.Printf(`
 All of it keeps running until you press Ctrl-C. In another terminal:
 

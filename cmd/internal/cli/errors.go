@@ -31,7 +31,8 @@ func (c *Cluster) explain(err error, verb, resource, doing string) error {
 	case apierrors.IsForbidden(err):
 		return hopelessError{fmt.Errorf("%s: you may not: %w%s", doing, err, c.advise(err, verb, resource))}
 	case isResourceMissing(err):
-		return hopelessError{fmt.Errorf("%s: the CRDs are not installed in the cluster %s: run make install or kubectl apply -k config/crd", doing, c.host)}
+		return hopelessError{fmt.Errorf("%s: the CRDs are not installed in the cluster %s: run make install or kubectl apply -k config/crd, "+
+			"or name another cluster with KUBECONFIG, --kubeconfig or --context", doing, c.host)}
 	default:
 		return fmt.Errorf("%s: %w", doing, err)
 	}

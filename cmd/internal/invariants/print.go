@@ -79,7 +79,7 @@ func printPage(w io.Writer, i item, now time.Time, wide bool) error {
 		{"Verdict", i.verdict()},
 		{"Next", i.next(now)},
 	} {
-		_, _ = fmt.Fprintf(head, "%s:\t%s\n", f[0], terminal.Line(f[1]))
+		_, _ = fmt.Fprintf(head, "%s:\t%s\n", f[0], terminal.Cell(f[1], "\t"))
 	}
 	if err := head.Flush(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func printPage(w io.Writer, i item, now time.Time, wide bool) error {
 		if s.Reason != "" {
 			message = s.Reason + ": " + message
 		}
-		_, _ = fmt.Fprintln(table, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s", terminal.Line(nameOf(s)), s.Truth, terminal.Line(message)), "\t"))
+		_, _ = fmt.Fprintln(table, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s", terminal.Line(nameOf(s)), s.Truth, terminal.Cell(message, "\t\t")), "\t"))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -133,7 +133,7 @@ func printSnapshots(w io.Writer, i item) error {
 			case v.Truncated:
 				value += " (cut at 1024 bytes)"
 			}
-			_, _ = fmt.Fprintf(table, "  %s:\t%s\n", terminal.Line(v.Name), terminal.Line(value))
+			_, _ = fmt.Fprintf(table, "  %s:\t%s\n", terminal.Line(v.Name), terminal.Cell(value, "  \t"))
 		}
 		if err := table.Flush(); err != nil {
 			return err
@@ -172,6 +172,24 @@ func addresses(spec *v1alpha1.InvariantSpec) []string {
 	return list
 }
 
+// secretsOf are the Secrets that a spec's source names.
+func secretsOf(spec *v1alpha1.InvariantSpec) []string {
+	var access v1alpha1.Access
+	switch {
+	case spec.Source.HTTP != nil:
+		access = spec.Source.HTTP.Access
+	case spec.Source.Prometheus != nil:
+		access = spec.Source.Prometheus.Access
+	}
+	var names []string
+	for _, ref := range []*v1alpha1.SecretReference{access.SecretRef, access.CertSecretRef} {
+		if ref != nil && !slices.Contains(names, ref.Name) {
+			names = append(names, ref.Name)
+		}
+	}
+	return names
+}
+
 // shownSources say what a source reads; of many addresses, the first.
 func shownSources(spec *v1alpha1.InvariantSpec) []string {
 	switch source := spec.Source; {
@@ -193,6 +211,9 @@ func (o *checkOptions) warn(c *cli.Cluster, r report) {
 		if source := i.invariant.Spec.Source.Kubernetes; source != nil && slices.ContainsFunc(source.Namespaces, func(n string) bool { return n != i.Namespace }) {
 			c.Warn(fmt.Sprintf("the monitor refuses to look outside the namespace, unless an admin of the cluster has said: kubectl label namespace %s %s=%s",
 				i.Namespace, observe.ObservesLabel, observe.ObservesCluster))
+		}
+		for _, name := range secretsOf(&i.invariant.Spec) {
+			c.Warn(fmt.Sprintf("Secret %s was read with your rights: the monitor must be allowed to read it too; where it is not, its condition Ready has the commands", name))
 		}
 		for _, address := range addresses(&i.invariant.Spec) {
 			if refused := refusedByMonitor(address); refused != "" {

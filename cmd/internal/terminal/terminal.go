@@ -37,4 +37,10 @@ func Block(s string) string {
 	return strings.Join(lines, "\n")
 }
 
+// Cell is s as a cell of a table whose last column it is in: its first line as it is, and what follows below it, behind indent.
+// Each line is safe as in Line.
+func Cell(s, indent string) string {
+	return strings.ReplaceAll(strings.TrimRight(Block(s), "\n"), "\n", "\n"+indent)
+}
+
 func unsafe(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }

@@ -87,7 +87,7 @@ func (p *page) fields(indent string, fields []field) {
 	table := printers.GetNewTabWriter(p.w)
 	for _, f := range fields {
 		if f.value != "" {
-			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), p.colored(f))
+			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), p.colored(f, indent+"\t"))
 		}
 	}
 	p.err = table.Flush()
@@ -197,9 +197,9 @@ func (p *page) inShort(t *v1alpha1.Ticket, violations []v1alpha1.Violation) {
 }
 
 // colored is the value of a field, safe for a terminal, in the colour that goes with it.
-func (p *page) colored(f field) string {
+func (p *page) colored(f field, indent string) string {
 	const red, yellow, green, reset = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
-	value, color := terminal.Line(f.value), ""
+	value, color := terminal.Cell(f.value, indent), ""
 	switch f.name + " " + strings.SplitN(f.value, " ", 2)[0] {
 	case "State Open", "Severity Critical", "Now active":
 		color = red
