@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -391,6 +392,36 @@ func TestABrokenWatchIsUnknownAndRecoversByItself(t *testing.T) {
 			b.wantTickets(v1alpha1.Resolved)
 		})
 	}
+}
+
+func TestAnAPIServerThatBeganAnewIsSeenAsItIsNow(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	gate := b.gate()
+	b.deployment("web", 0)
+	b.invariant("replicas", replicated)
+	b.reconcile()
+	b.wantTickets(v1alpha1.Open)
+	// An API server that has just begun knows of no change before, and ends a watch that asks for one.
+	began, oldest := make(chan struct{}), 0
+	gate.fail(func(w http.ResponseWriter, r *http.Request) {
+		<-began
+		if from, _ := strconv.Atoi(r.FormValue("resourceVersion")); r.FormValue("watch") != "" && from < oldest {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}}`))
+			return
+		}
+		gate.pass(w, r)
+	})
+	web := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "web"}}
+	must(t, b.api.Status().Patch(b.ctx, web, client.RawPatch(types.MergePatchType, []byte(`{"status":{"readyReplicas":1}}`))))
+	oldest, err := strconv.Atoi(web.ResourceVersion)
+	must(t, err)
+	close(began)
+	must(t, wait.PollUntilContextTimeout(b.ctx, 50*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		b.cycle()
+		return b.list()[0].Status.State == v1alpha1.Resolved, nil
+	}))
 }
 
 func TestAnAPIServerThatDoesNotAnswerIsUnknown(t *testing.T) {

@@ -180,11 +180,8 @@ func (w *objectWatch) sorted() []verdict.Reading {
 func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	w.ask()
 	w.key.narrow(&options)
-	// One page, from the store and not from the API server's cache, which knows no limit.
-	options.Limit = maxObjects
-	if options.ResourceVersion == "0" {
-		options.ResourceVersion = ""
-	}
+	// One page of what there is now. With a limit, a version does not mean "at least as new" but "exactly as old".
+	options.Limit, options.ResourceVersion = maxObjects, ""
 	list, err := w.resource.List(ctx, options)
 	if err == nil && list.GetContinue() != "" {
 		err = errTooMany
