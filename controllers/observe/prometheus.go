@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,8 @@ type queryAnswer struct {
 	} `json:"data"`
 	// Warnings say that the result is not all that it should be. Infos, which are about style, do not matter.
 	Warnings []string `json:"warnings"`
+	// IsPartial is VictoriaMetrics' way of saying that some of its storages did not answer.
+	IsPartial bool `json:"isPartial"`
 }
 
 // samples are the readings that an answer to a query has.
@@ -102,20 +105,20 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 	if err := json.Unmarshal(a.content, &got); err != nil || got.Status != "success" {
 		return nil, a.notPrometheus(looksLike(a.content))
 	}
-	if len(got.Warnings) > 0 {
+	if len(got.Warnings) > 0 || got.IsPartial {
 		return nil, &verdict.Fault{Reason: verdict.Partial, Message: fmt.Sprintf("GET %s: the API warns that the result may not be all of it; "+
 			"run the query there to read the warning", shown(a.address))}
 	}
 	switch got.Data.ResultType {
 	case model.ValVector.String():
 		var vector model.Vector
-		if err := json.Unmarshal(got.Data.Result, &vector); err != nil {
+		if err := json.Unmarshal(got.Data.Result, &vector); err != nil || vector == nil || slices.ContainsFunc(vector, saysNothing) {
 			return nil, a.notPrometheus("")
 		}
 		return vector, nil
 	case model.ValScalar.String():
 		var scalar model.Scalar
-		if err := json.Unmarshal(got.Data.Result, &scalar); err != nil {
+		if err := json.Unmarshal(got.Data.Result, &scalar); err != nil || scalar.Timestamp == 0 {
 			return nil, a.notPrometheus("")
 		}
 		return model.Vector{{Value: scalar.Value, Timestamp: scalar.Timestamp}}, nil
@@ -125,6 +128,11 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 		return nil, queryInvalid("it gives a string where numbers are needed")
 	}
 	return nil, a.notPrometheus("")
+}
+
+// saysNothing tells whether a series of an answer has no value, which would be read as 0.
+func saysNothing(sample *model.Sample) bool {
+	return sample == nil || (sample.Histogram == nil && sample.Timestamp == 0)
 }
 
 func (a *answer) notPrometheus(looks string) *verdict.Fault {
