@@ -203,7 +203,7 @@ func (p *Program) storeIDOf(e *evaluator, reading any) (string, *verdict.Fault) 
 // verdictOn judges one reading.
 func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.Verdict {
 	if p.expression == nil {
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, nil)}
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: verdict.Truncate(p.messageOf(e, reading, nil), verdict.MaxMessage)}
 	}
 	before, seen := e.past.readings[storeID]
 	if p.looksBack && !seen {
@@ -219,7 +219,7 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 	case types.True:
 		return verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied}
 	case types.False:
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, before)}
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: verdict.Truncate(p.messageOf(e, reading, before), verdict.MaxMessage)}
 	}
 	return verdict.Verdict{StoreID: storeID, Fault: evaluationFailed("expression",
 		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"strings"
 	"testing"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -38,5 +39,15 @@ func TestAReadingThatIsNoNumberIsPassedOverByOldSelf(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAMessageIsNoLongerThanATicketTakes(t *testing.T) {
+	t.Parallel()
+	spec := stores("false")
+	spec.Message = "self.text"
+	r := judged(t, spec, `[{"id": 1, "text": "`+strings.Repeat("x", 1<<20)+`"}]`)
+	if n := len(r.Verdicts[0].Message); n != verdict.MaxMessage {
+		t.Errorf("%d bytes, want %d", n, verdict.MaxMessage)
 	}
 }
