@@ -43,7 +43,9 @@ func (p *Program) JudgeAfter(ctx context.Context, past *Past, o verdict.Observat
 	result := p.judge(e, o)
 	switch {
 	case result.Fault == nil:
-		e.next.version, e.next.result = o.Version, result
+		if lasting && o.Version != "" {
+			e.next.version, e.next.result = o.Version, result
+		}
 		*past = e.next
 	case e.next.readings != nil && e.exhausted == nil:
 		// Seen, and not judged: the next check has something to look back on.

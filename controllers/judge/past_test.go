@@ -42,6 +42,17 @@ func TestAReadingThatIsNoNumberIsPassedOverByOldSelf(t *testing.T) {
 	}
 }
 
+func TestWhatASourceAnswersIsNotKeptUntilTheNextCheck(t *testing.T) {
+	t.Parallel()
+	program, past := compile(t, stores("self.id < 0")), &Past{}
+	if r := program.JudgeAfter(t.Context(), past, body(t, `[{"id": 1}, {"id": 2}]`), moment); len(r.Violating) != 2 {
+		t.Fatalf("the readings of violated stores are %v", r.Violating)
+	}
+	if kept := past.result.Violating; len(kept) != 0 {
+		t.Errorf("%v is kept, in memory that nobody counts", kept)
+	}
+}
+
 func TestAMessageIsNoLongerThanATicketTakes(t *testing.T) {
 	t.Parallel()
 	spec := stores("false")
