@@ -112,11 +112,10 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	if fault != nil {
 		return a.refused(fault)
 	}
+	late := isLate(ctx, timeout)
 	response, err := client.Do(sent)
 	if err != nil {
-		a.fault = transportFault(r.url, timeout, err)
-		a.unasked = a.fault.Reason == verdict.Forbidden
-		return a
+		return a.broken(timeout, late, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	a.status = response.StatusCode
@@ -124,13 +123,32 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	a.content = content
 	switch {
 	case err != nil:
-		a.fault = transportFault(r.url, timeout, err)
+		return a.broken(timeout, late, err)
 	case !room || !lease.Take(valueBytes*int64(min(values(content), maxValues))):
 		a.content = nil
 		return a.refused(tooMuchTogether(r.url))
 	default:
 		a.fault = a.refuse(response.Header)
 	}
+	return a
+}
+
+// isLate tells whether an address has less than nine tenths of its timeout left, because it had to wait for a place or a Secret.
+func isLate(ctx context.Context, timeout time.Duration) bool {
+	end, limited := ctx.Deadline()
+	return limited && time.Until(end) < timeout/10*9
+}
+
+// broken is an answer that did not come, or not whole.
+func (a *answer) broken(timeout time.Duration, late bool, err error) *answer {
+	fault := transportFault(a.address, timeout, err)
+	switch {
+	case fault.Reason == verdict.Forbidden:
+		return a.refused(fault)
+	case fault.Reason == verdict.Timeout && late:
+		return a.refused(&verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("GET %s: no whole answer in the time that was left for it", shown(a.address))})
+	}
+	a.fault = fault
 	return a
 }
 

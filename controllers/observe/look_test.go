@@ -235,3 +235,29 @@ func TestASourceThatIsNotHTTPSaysSo(t *testing.T) {
 		t.Errorf("the observation is %+v", o)
 	}
 }
+
+func TestAnAddressThatThereWasNoTimeToAskSaysNothing(t *testing.T) {
+	t.Parallel()
+	well, _ := recording(t, answerJSON)
+	hangs := answering(t, func(_ net.Conn, release <-chan struct{}) { <-release })
+	var specs []*v1alpha1.InvariantSpec
+	for i := range maxAtOnce {
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/%d", hangs, i), 5*patience), endpointSpec(fmt.Sprintf("%s/%d", well, i), 5*patience))
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/b%d", hangs, i), 5*patience))
+	}
+	look := NewObserver(loopback).Look(t.Context(), system, specs)
+	unasked := 0
+	for _, spec := range specs {
+		endpoint := spec.Source.HTTP.Endpoints[0]
+		r := look.Observation(spec).Readings[0]
+		switch ok := r.Value.(map[string]any)["ok"]; {
+		case r.Fault != nil:
+			unasked++
+		case ok != strings.HasPrefix(endpoint.URL, well):
+			t.Errorf("%s: ok is %v", endpoint.URL, ok)
+		}
+	}
+	if unasked == 0 || unasked > len(specs)-maxAtOnce {
+		t.Errorf("%d of %d could not be asked", unasked, len(specs))
+	}
+}
