@@ -93,10 +93,8 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 	return client
 }
 
-// get gets one address. The timeout covers all of it.
+// get gets one address. The timeout is the address's; a Secret, which others may need too, may take until ctx ends.
 func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout time.Duration, lease *Lease) *answer {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	a := &answer{address: r.url}
 	target, err := r.target(timeout)
 	if err != nil {
@@ -113,7 +111,9 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 		return a.refused(fault)
 	}
 	late := isLate(ctx, timeout)
-	response, err := client.Do(sent)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	response, err := client.Do(sent.WithContext(ctx))
 	if err != nil {
 		return a.broken(timeout, late, err)
 	}

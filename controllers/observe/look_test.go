@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
@@ -259,5 +262,34 @@ func TestAnAddressThatThereWasNoTimeToAskSaysNothing(t *testing.T) {
 	}
 	if unasked == 0 || unasked > len(specs)-maxAtOnce {
 		t.Errorf("%d of %d could not be asked", unasked, len(specs))
+	}
+}
+
+func TestASecretIsReadWithinTheLongestTimeoutOfThoseWhoNeedIt(t *testing.T) {
+	t.Parallel()
+	address, _ := recording(t, answerJSON)
+	observer := NewObserver(loopback)
+	observer.Secrets = func(ctx context.Context, _, name string) (*corev1.Secret, error) {
+		// It comes once the shorter timeout is over.
+		select {
+		case <-time.After(2 * patience):
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"token": []byte("t")}}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	long := urlSpec(address, plenty)
+	specs := []*v1alpha1.InvariantSpec{long}
+	for i := range 20 {
+		specs = append(specs, urlSpec(fmt.Sprintf("%s/%d", address, i), patience))
+	}
+	for _, spec := range specs {
+		spec.Source.HTTP.SecretRef, spec.Source.HTTP.AllowCredentialsOverHTTP = &v1alpha1.SecretReference{Name: "auth"}, true
+	}
+	look := observer.Look(t.Context(), system, specs)
+	for _, spec := range specs {
+		if o := look.Observation(spec); o.Fault != nil {
+			t.Errorf("with a timeout of %v: %v", TimeoutOf(spec), o.Fault)
+		}
 	}
 }
