@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,7 +213,7 @@ func (b *bench) newKind(kind string) (create func(name string)) {
 func TestAKindThatIsMissingOrMayNotBeReadIsSeenOnceItMay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.invariant("gadgets", about("example.com/v1", "Gadget"))
+	b.invariant("gadgets", about("example.com/v1", "Gadget"), func(s *v1alpha1.InvariantSpec) { s.UnobservableAfter = seconds(86400) })
 	b.reconcile()
 	want := "spec.source.kubernetes: the cluster has no kind Gadget in example.com/v1; if it comes with a CRD, install that; kubectl api-resources has the kinds that there are"
 	if ready, satisfied := b.conditions("gadgets"); ready.Reason != string(verdict.NoSuchKind) || ready.Message != want || satisfied != metav1.ConditionUnknown {
@@ -448,6 +449,27 @@ func TestAnAPIServerThatDoesNotAnswerIsUnknown(t *testing.T) {
 		t.Errorf("half a minute and more later, Ready is %+v and Satisfied %s", ready, satisfied)
 	}
 	gate.fail(nil)
+}
+
+func TestAWatchThatIsRefusedIsNotTriedAnewByEachLook(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	gate := b.gate()
+	var requests atomic.Int64
+	gate.fail(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		answers(http.StatusForbidden)(w, r)
+	})
+	b.invariant("replicas", replicated)
+	b.reconcile()
+	began := time.Now()
+	for range 50 {
+		b.cycle()
+	}
+	// The delays between attempts begin at half a second.
+	if n, most := requests.Load(), int64(time.Since(began)/(500*time.Millisecond))+2; n > most {
+		t.Errorf("%d requests in %v, want at most %d", n, time.Since(began), most)
+	}
 }
 
 func TestANamespaceCannotHaveTheMonitorWatchWithoutEnd(t *testing.T) {

@@ -32,8 +32,7 @@ const (
 	// answerPatience is how long the API server may take to answer a list or to begin a watch, before what is held counts as
 	// out of date.
 	answerPatience = 10 * time.Second
-	// restartAfter is how long a watch that never saw anything is left alone, before the next look begins it anew, without the
-	// delays of a series of failures.
+	// restartAfter is how long a watch that ended, because there was too much, is left alone before the next look begins it anew.
 	restartAfter = 5 * time.Second
 	// maxBackoff is the longest delay between two attempts to list and watch.
 	maxBackoff = 10 * time.Second
@@ -60,6 +59,8 @@ type objectWatch struct {
 	changes int64
 	// listed: all objects have been seen once.
 	listed bool
+	// ended: there were too many objects, and it is over.
+	ended bool
 	// asked is since when an answer of the API server is awaited; zero: none is.
 	asked time.Time
 	// listFault and watchFault are why the last list and the last watch failed. A list that succeeds does not mend a watch.
@@ -95,11 +96,12 @@ func (o *Objects) start(key watchKey) *objectWatch {
 
 func (w *objectWatch) stop() { w.cancel() }
 
-// worthRestarting tells whether the watch has nothing to lose.
+// worthRestarting tells whether the watch has ended by itself. One that only fails is tried again for ever, with delays that looks do
+// not cut short: a hundred watches that may not be read would use up the requests of all others.
 func (w *objectWatch) worthRestarting() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
+	return w.ended && w.clock.Since(w.started) >= restartAfter
 }
 
 // read is what the watch sees once it sees anything, or when ctx ends, which is another whenever the version is; or why it sees nothing.
@@ -266,7 +268,7 @@ func (w *objectWatch) Add(object any) error {
 		// Begun anew by a later look, in case there are fewer.
 		w.cancel()
 		clear(w.objects)
-		w.listed, w.listFault = false, errTooMany
+		w.ended, w.listed, w.listFault = true, false, errTooMany
 	}
 	return nil
 }
