@@ -173,9 +173,18 @@ func (w *objectWatch) sorted() []verdict.Reading {
 	})
 	readings := make([]verdict.Reading, 0, len(objects))
 	for _, object := range objects {
-		readings = append(readings, verdict.Reading{Value: object.Object, Version: string(object.GetUID()) + "/" + object.GetResourceVersion()})
+		readings = append(readings, verdict.Reading{Value: object.Object, Version: versionOf(object)})
 	}
 	return readings
+}
+
+// versionOf is another whenever the object is; empty where that cannot be told, as with some aggregated APIs.
+func versionOf(object *unstructured.Unstructured) string {
+	uid, version := string(object.GetUID()), object.GetResourceVersion()
+	if uid == "" || version == "" {
+		return ""
+	}
+	return uid + "/" + version
 }
 
 // ListWithContext lists for the reflector, and takes note of how that went.
