@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -216,12 +217,11 @@ func (o *Objects) mapping(source *v1alpha1.KubernetesSource) (*meta.RESTMapping,
 	case meta.IsNoMatchError(err):
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		if len(o.unknown) >= maxWatches {
-			clear(o.unknown)
-		}
 		if o.unknown == nil {
 			o.unknown = map[schema.GroupVersionKind]time.Time{}
 		}
+		// What is left was asked for just now: there are no more of them than Invariants.
+		maps.DeleteFunc(o.unknown, func(_ schema.GroupVersionKind, asked time.Time) bool { return o.Clock.Since(asked) >= unknownKindRetry })
 		o.unknown[kind] = o.Clock.Now()
 		return nil, noSuchKind(kind)
 	case err != nil:
