@@ -52,6 +52,8 @@ type Objects struct {
 	Unconfined bool
 
 	mu sync.Mutex
+	// memory is what watched objects take.
+	memory *Budget
 	// watches are those that run.
 	watches map[watchKey]*objectWatch
 	// needs are the watches that each source of a system needs.
@@ -274,6 +276,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 	defer o.mu.Unlock()
 	if o.watches == nil {
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
+		o.memory = NewBudget(maxWatched, maxWatchedPerNamespace)
 	}
 	if !slices.Equal(o.needs[system][what], keys) && o.tooMany(system.Namespace, keys) {
 		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("spec.source.kubernetes: the Invariants of namespace %s need more than %d watches "+
@@ -293,7 +296,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 			if w != nil {
 				w.stop()
 			}
-			w = o.start(key)
+			w = o.start(key, system.Namespace)
 			o.watches[key] = w
 		}
 		watches = append(watches, w)
