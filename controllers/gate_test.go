@@ -16,6 +16,8 @@ import (
 // gate stands between the monitor's watches and the API server.
 type gate struct {
 	server *httptest.Server
+	// pass lets a request through.
+	pass http.HandlerFunc
 
 	mu     sync.Mutex
 	answer http.HandlerFunc
@@ -33,7 +35,7 @@ func (b *bench) gate() *gate {
 	must(b.t, err)
 	proxy := httputil.NewSingleHostReverseProxy(upstream)
 	proxy.Transport, proxy.FlushInterval = transport, -1
-	g := &gate{}
+	g := &gate{pass: proxy.ServeHTTP}
 	g.open, g.through = context.WithCancel(context.Background())
 	g.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.mu.Lock()

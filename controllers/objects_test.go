@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,7 +213,7 @@ func (b *bench) newKind(kind string) (create func(name string)) {
 func TestAKindThatIsMissingOrMayNotBeReadIsSeenOnceItMay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.invariant("gadgets", about("example.com/v1", "Gadget"))
+	b.invariant("gadgets", about("example.com/v1", "Gadget"), func(s *v1alpha1.InvariantSpec) { s.UnobservableAfter = seconds(86400) })
 	b.reconcile()
 	want := "spec.source.kubernetes: the cluster has no kind Gadget in example.com/v1; if it comes with a CRD, install that; kubectl api-resources has the kinds that there are"
 	if ready, satisfied := b.conditions("gadgets"); ready.Reason != string(verdict.NoSuchKind) || ready.Message != want || satisfied != metav1.ConditionUnknown {
@@ -393,6 +395,36 @@ func TestABrokenWatchIsUnknownAndRecoversByItself(t *testing.T) {
 	}
 }
 
+func TestAnAPIServerThatBeganAnewIsSeenAsItIsNow(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	gate := b.gate()
+	b.deployment("web", 0)
+	b.invariant("replicas", replicated)
+	b.reconcile()
+	b.wantTickets(v1alpha1.Open)
+	// An API server that has just begun knows of no change before, and ends a watch that asks for one.
+	began, oldest := make(chan struct{}), 0
+	gate.fail(func(w http.ResponseWriter, r *http.Request) {
+		<-began
+		if from, _ := strconv.Atoi(r.FormValue("resourceVersion")); r.FormValue("watch") != "" && from < oldest {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}}`))
+			return
+		}
+		gate.pass(w, r)
+	})
+	web := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: "web"}}
+	must(t, b.api.Status().Patch(b.ctx, web, client.RawPatch(types.MergePatchType, []byte(`{"status":{"readyReplicas":1}}`))))
+	oldest, err := strconv.Atoi(web.ResourceVersion)
+	must(t, err)
+	close(began)
+	must(t, wait.PollUntilContextTimeout(b.ctx, 50*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		b.cycle()
+		return b.list()[0].Status.State == v1alpha1.Resolved, nil
+	}))
+}
+
 func TestAnAPIServerThatDoesNotAnswerIsUnknown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -411,10 +443,33 @@ func TestAnAPIServerThatDoesNotAnswerIsUnknown(t *testing.T) {
 		t.Errorf("before the first list, Ready is %+v", ready)
 	}
 	b.cycle()
+	// The first tick may be a moment away.
+	b.cycle()
 	if ready, satisfied := b.conditions("replicas"); ready.Reason != string(verdict.Timeout) || satisfied != metav1.ConditionUnknown {
-		t.Errorf("half a minute later, Ready is %+v and Satisfied %s", ready, satisfied)
+		t.Errorf("half a minute and more later, Ready is %+v and Satisfied %s", ready, satisfied)
 	}
 	gate.fail(nil)
+}
+
+func TestAWatchThatIsRefusedIsNotTriedAnewByEachLook(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	gate := b.gate()
+	var requests atomic.Int64
+	gate.fail(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		answers(http.StatusForbidden)(w, r)
+	})
+	b.invariant("replicas", replicated)
+	b.reconcile()
+	began := time.Now()
+	for range 50 {
+		b.cycle()
+	}
+	// The delays between attempts begin at half a second.
+	if n, most := requests.Load(), int64(time.Since(began)/(500*time.Millisecond))+2; n > most {
+		t.Errorf("%d requests in %v, want at most %d", n, time.Since(began), most)
+	}
 }
 
 func TestANamespaceCannotHaveTheMonitorWatchWithoutEnd(t *testing.T) {

@@ -261,22 +261,21 @@ func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) ma
 	return results
 }
 
-// What checks keep for oldSelf takes no more memory than this, in bytes, about.
+// What checks keep, for oldSelf and so as not to judge again what has not changed, takes no more memory than this, in bytes, about.
 const (
 	maxRetained             = 64 << 20
 	maxRetainedPerNamespace = 24 << 20
 	retainedValue           = 96
 )
 
-// retain takes the memory for what a check keeps, or makes it forget that and tells so.
+// retain takes the memory for what a check keeps, or makes it forget that. It tells whether the next check has what it needs.
 func (c *check) retain(namespace string, budget *observe.Budget) bool {
 	c.retained.Release()
 	c.retained = budget.Lease(namespace, maxRetainedPerNamespace)
 	if c.retained.Take(retainedValue * int64(c.past.Values())) {
 		return true
 	}
-	c.past.Forget()
-	return false
+	return !c.past.Forget()
 }
 
 // watched are the Kubernetes objects that the invariants look at.

@@ -31,6 +31,7 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -279,15 +280,19 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 	)
 }
 
-// observer reads sources: over the network without any right of the monitor, Secrets by name, and objects with a client of its
-// own, so that a burst of lists delays no ticket.
+// observer reads sources: over the network without any right of the monitor, Secrets by name, and objects with a client and a
+// mapper of its own, so that neither a burst of lists nor an API that does not say what kinds it has delays a ticket.
 func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) (*observe.Observer, *observe.Objects, error) {
 	client, err := dynamic.NewForConfig(rest.CopyConfig(mgr.GetConfig()))
 	if err != nil {
 		return nil, nil, err
 	}
+	mapper, err := apiutil.NewDynamicRESTMapper(rest.CopyConfig(mgr.GetConfig()), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, nil, err
+	}
 	user := whoAmI(ctx, mgr.GetConfig())
-	objects := &observe.Objects{Client: client, Mapper: mgr.GetRESTMapper(), Clock: clock.RealClock{}}
+	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: clock.RealClock{}}
 	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())})
 	observer.PrometheusURL, observer.Identity, observer.Objects = o.prometheusURL, user, objects
 	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {

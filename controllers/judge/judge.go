@@ -230,7 +230,7 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 	case types.True:
 		return verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied}
 	case types.False:
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, before)}
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: verdict.Truncate(p.messageOf(e, reading, before), verdict.MaxMessage)}
 	}
 	return verdict.Verdict{StoreID: storeID, Fault: evaluationFailed("expression",
 		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}

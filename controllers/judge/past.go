@@ -11,12 +11,18 @@ import (
 // MaxPast is how many values the readings may have, about, that an Invariant with oldSelf keeps until its next check.
 const MaxPast = 100_000
 
+// A verdict that is kept takes as much memory as so many values, and one more for so many bytes of its text.
+const (
+	verdictValues = 3
+	bytesPerValue = 96
+)
+
 // Past is what one Invariant's checks leave for the next: the readings of the last good observation, for oldSelf, and the verdicts
 // on readings that have not changed since. The zero value is that of a first check. It is lost when the monitor restarts.
 type Past struct {
 	// readings are those of the last good observation, by store.
 	readings map[string]any
-	// values is how many values they have.
+	// values is how many values all of it has, about.
 	values int
 	// judged are the verdicts on readings that have a version.
 	judged map[string]verdict.Verdict
@@ -33,8 +39,13 @@ func (p *Past) Values() int {
 	return p.values
 }
 
-// Forget makes the next check the first one.
-func (p *Past) Forget() { *p = Past{} }
+// Forget makes the next check the first one. It tells whether that one has nothing to look back on then; else it only has to judge
+// again what has not changed.
+func (p *Past) Forget() (lost bool) {
+	lost = p.readings != nil
+	*p = Past{}
+	return lost
+}
 
 // remember counts the readings that the next check may look back on, and refuses more than can be kept.
 func (e *evaluator) remember(readings []verdict.Reading) *verdict.Fault {
@@ -85,4 +96,5 @@ func (e *evaluator) note(version string, v verdict.Verdict) {
 		e.next.judged = map[string]verdict.Verdict{}
 	}
 	e.next.judged[version] = v
+	e.next.values += verdictValues + (len(version)+len(v.StoreID)+len(v.Message))/bytesPerValue
 }

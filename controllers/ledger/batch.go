@@ -19,7 +19,7 @@ import (
 // Limits of a ticket; the API server enforces the same numbers of characters.
 const (
 	// MaxMessage is the length of a message, in bytes.
-	MaxMessage = 1024
+	MaxMessage = verdict.MaxMessage
 	// MaxViolations is how many violations fit into one ticket.
 	MaxViolations = 1000
 	// MaxSpecBytes is how large the violations of one ticket may be as JSON: etcd takes no object of more

@@ -11,6 +11,9 @@ const (
 	maxMemory          = 192 << 20
 	maxNamespaceMemory = 80 << 20
 	maxLookMemory      = 64 << 20
+	// What watched objects take together is beside that.
+	maxWatched             = 192 << 20
+	maxWatchedPerNamespace = 128 << 20
 	// valueBytes is what a parsed JSON value takes beside its text, and objectBytes what an object does, however few fields it
 	// has. Measured with Go 1.26, whose maps begin with room for eight.
 	valueBytes  = 64
@@ -77,6 +80,14 @@ func (l *Lease) Take(n int64) bool {
 	}
 	l.held += n
 	return true
+}
+
+// Give gives n bytes of it back.
+func (l *Lease) Give(n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.budget.give(l.namespace, n)
+	l.held -= n
 }
 
 // Release gives all of it back. A nil Lease holds nothing.

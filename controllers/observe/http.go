@@ -99,10 +99,8 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 	return client
 }
 
-// get gets one address. The timeout covers all of it.
+// get gets one address. The timeout is the address's; a Secret, which others may need too, may take until ctx ends.
 func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout time.Duration, lease *Lease) *answer {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	a := &answer{request: r}
 	var err error
 	if a.target, err = r.target(timeout); err != nil {
@@ -119,11 +117,12 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	if fault != nil {
 		return a.refused(fault)
 	}
-	response, err := client.Do(sent)
+	late := isLate(ctx, timeout)
+	ctx, cancel := context.WithTimeout(sent.Context(), timeout)
+	defer cancel()
+	response, err := client.Do(sent.WithContext(ctx))
 	if err != nil {
-		a.fault = transportFault(a.target, timeout, stage(at.Load()), err)
-		a.unasked = a.fault.Reason == verdict.Forbidden
-		return a
+		return a.broken(timeout, late, stage(at.Load()), err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	a.status = response.StatusCode
@@ -131,13 +130,32 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	a.content = content
 	switch {
 	case err != nil:
-		a.fault = transportFault(a.target, timeout, reading, err)
+		return a.broken(timeout, late, reading, err)
 	case !room || !lease.Take(parsedBytes(content)):
 		a.content = nil
 		return a.refused(tooMuchTogether(a.target))
 	default:
 		a.fault = a.refuse(response.Header)
 	}
+	return a
+}
+
+// isLate tells whether an address has less than nine tenths of its timeout left, because it had to wait for a place or a Secret.
+func isLate(ctx context.Context, timeout time.Duration) bool {
+	end, limited := ctx.Deadline()
+	return limited && time.Until(end) < timeout/10*9
+}
+
+// broken is an answer that did not come, or not whole.
+func (a *answer) broken(timeout time.Duration, late bool, at stage, err error) *answer {
+	fault := transportFault(a.target, timeout, at, err)
+	switch {
+	case fault.Reason == verdict.Forbidden:
+		return a.refused(fault)
+	case fault.Reason == verdict.Timeout && late:
+		return a.refused(a.faulty(verdict.Timeout, "no whole answer in the time that was left for it, after waiting for a place or a Secret"))
+	}
+	a.fault = fault
 	return a
 }
 

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
@@ -233,5 +236,60 @@ func TestASourceThatIsNotHTTPSaysSo(t *testing.T) {
 	spec := &v1alpha1.InvariantSpec{Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up"}}}
 	if o := observe(t.Context(), NewObserver(AddressPolicy{}), spec); o.Fault == nil || o.Fault.Reason != verdict.InvalidExpression {
 		t.Errorf("the observation is %+v", o)
+	}
+}
+
+func TestAnAddressThatThereWasNoTimeToAskSaysNothing(t *testing.T) {
+	t.Parallel()
+	well, _ := recording(t, answerJSON)
+	hangs := answering(t, func(_ net.Conn, release <-chan struct{}) { <-release })
+	var specs []*v1alpha1.InvariantSpec
+	for i := range maxAtOnce {
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/%d", hangs, i), 5*patience), endpointSpec(fmt.Sprintf("%s/%d", well, i), 5*patience))
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/b%d", hangs, i), 5*patience))
+	}
+	look := NewObserver(loopback).Look(t.Context(), system, specs)
+	unasked := 0
+	for _, spec := range specs {
+		endpoint := spec.Source.HTTP.Endpoints[0]
+		r := look.Observation(spec).Readings[0]
+		switch ok := r.Value.(map[string]any)["ok"]; {
+		case r.Fault != nil:
+			unasked++
+		case ok != strings.HasPrefix(endpoint.URL, well):
+			t.Errorf("%s: ok is %v", endpoint.URL, ok)
+		}
+	}
+	if unasked == 0 || unasked > len(specs)-maxAtOnce {
+		t.Errorf("%d of %d could not be asked", unasked, len(specs))
+	}
+}
+
+func TestASecretIsReadWithinTheLongestTimeoutOfThoseWhoNeedIt(t *testing.T) {
+	t.Parallel()
+	address, _ := recording(t, answerJSON)
+	observer := NewObserver(loopback)
+	observer.Secrets = func(ctx context.Context, _, name string) (*corev1.Secret, error) {
+		// It comes once the shorter timeout is over.
+		select {
+		case <-time.After(2 * patience):
+			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"token": []byte("t")}}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	long := urlSpec(address, plenty)
+	specs := []*v1alpha1.InvariantSpec{long}
+	for i := range 20 {
+		specs = append(specs, urlSpec(fmt.Sprintf("%s/%d", address, i), patience))
+	}
+	for _, spec := range specs {
+		spec.Source.HTTP.SecretRef, spec.Source.HTTP.AllowCredentialsOverHTTP = &v1alpha1.SecretReference{Name: "auth"}, true
+	}
+	look := observer.Look(t.Context(), system, specs)
+	for _, spec := range specs {
+		if o := look.Observation(spec); o.Fault != nil {
+			t.Errorf("with a timeout of %v: %v", TimeoutOf(spec), o.Fault)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,8 @@ type Objects struct {
 	Unconfined bool
 
 	mu sync.Mutex
+	// memory is what watched objects take.
+	memory *Budget
 	// watches are those that run.
 	watches map[watchKey]*objectWatch
 	// needs are the watches that each source of a system needs.
@@ -255,12 +258,11 @@ func (o *Objects) mapping(ctx context.Context, source *v1alpha1.KubernetesSource
 	case meta.IsNoMatchError(err):
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		if len(o.unknown) >= maxWatches {
-			clear(o.unknown)
-		}
 		if o.unknown == nil {
 			o.unknown = map[schema.GroupVersionKind]time.Time{}
 		}
+		// What is left was asked for just now: there are no more of them than Invariants.
+		maps.DeleteFunc(o.unknown, func(_ schema.GroupVersionKind, asked time.Time) bool { return o.Clock.Since(asked) >= unknownKindRetry })
 		o.unknown[kind] = o.Clock.Now()
 		return nil, noSuchKind(kind)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -317,6 +319,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 	defer o.mu.Unlock()
 	if o.watches == nil {
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
+		o.memory = NewBudget(maxWatched, maxWatchedPerNamespace)
 	}
 	if !slices.Equal(o.needs[system][what], keys) && o.tooMany(system.Namespace, keys) {
 		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("spec.source.kubernetes: the Invariants of namespace %s need more than %d watches "+
@@ -336,7 +339,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 			if w != nil {
 				w.stop()
 			}
-			w = o.start(key)
+			w = o.start(key, system.Namespace)
 			o.watches[key] = w
 		}
 		watches = append(watches, w)

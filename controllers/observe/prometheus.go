@@ -62,6 +62,8 @@ type queryAnswer struct {
 	} `json:"data"`
 	// Warnings say that the result is not all that it should be. Infos, which are about style, do not matter.
 	Warnings []string `json:"warnings"`
+	// IsPartial is VictoriaMetrics' way of saying that some of its storages did not answer.
+	IsPartial bool `json:"isPartial"`
 }
 
 // series is one series of an instant vector. model.Sample would take one without a value for a zero.
@@ -143,7 +145,7 @@ func (a *answer) vector() (model.Vector, *verdict.Fault) {
 	if err := json.Unmarshal(a.content, &got); err != nil || got.Status != "success" {
 		return nil, a.notPrometheus(looksLike(a.content))
 	}
-	if len(got.Warnings) > 0 {
+	if len(got.Warnings) > 0 || got.IsPartial {
 		return nil, a.faulty(verdict.Partial, "the API warns that the result may not be all of it; run the query there to read the warning")
 	}
 	switch got.Data.ResultType {

@@ -36,9 +36,8 @@ const (
 	// answerPatience is how long the API server may take to answer a list or to begin a watch, before what is held counts as
 	// out of date.
 	answerPatience = 10 * time.Second
-	// restartAfter is how long a watch that never saw anything is left alone, before the next look begins it anew, without the
-	// delays of a series of failures.
-	restartAfter = 5 * time.Second
+	// restartAfter is how long a watch that ended, because there was too much, is left alone before the next look begins it anew.
+	restartAfter = 30 * time.Second
 	// maxBackoff is the longest delay between two attempts to list and watch.
 	maxBackoff = 10 * time.Second
 )
@@ -60,10 +59,15 @@ type objectWatch struct {
 
 	mu      sync.Mutex
 	objects map[objectKey]*unstructured.Unstructured
+	// memory is what the objects take, and sizes what each does.
+	memory *Lease
+	sizes  map[objectKey]int64
 	// changes counts what happened to objects.
 	changes int64
 	// listed: all objects have been seen once.
 	listed bool
+	// ended: there was too much, or nobody needs it any more, and it is over.
+	ended bool
 	// asked is since when an answer of the API server is awaited; zero: none is.
 	asked time.Time
 	// listFault and watchFault are why the last list and the last watch failed. A list that succeeds does not mend a watch.
@@ -77,12 +81,13 @@ type objectWatch struct {
 // objectKey is what an object is known by.
 type objectKey struct{ namespace, name string }
 
-// start begins a watch. It goes on until it is stopped.
-func (o *Objects) start(key watchKey) *objectWatch {
+// start begins a watch, whose objects take from the memory of a namespace's Invariants. It goes on until it is stopped.
+func (o *Objects) start(key watchKey, namespace string) *objectWatch {
 	// What goes wrong stands in the conditions of the Invariants.
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logr.Discard()))
 	w := &objectWatch{key: key, clock: o.Clock, cancel: cancel, started: o.Clock.Now(), number: watchNumber.Add(1),
-		objects: map[objectKey]*unstructured.Unstructured{}, settled: make(chan struct{}), readAt: -1}
+		objects: map[objectKey]*unstructured.Unstructured{}, sizes: map[objectKey]int64{},
+		memory: o.memory.Lease(namespace, maxWatchedPerNamespace), settled: make(chan struct{}), readAt: -1}
 	w.resource = o.Client.Resource(key.resource)
 	if key.namespace != "" {
 		w.resource = o.Client.Resource(key.resource).Namespace(key.namespace)
@@ -97,13 +102,31 @@ func (o *Objects) start(key watchKey) *objectWatch {
 	return w
 }
 
-func (w *objectWatch) stop() { w.cancel() }
+func (w *objectWatch) stop() {
+	w.cancel()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.memory.Release()
+}
 
-// worthRestarting tells whether the watch has nothing to lose.
+// end ends a watch that sees too much. It is begun anew by a later look, in case there is less.
+func (w *objectWatch) end(why error) {
+	w.cancel()
+	w.memory.Release()
+	clear(w.objects)
+	clear(w.sizes)
+	w.changes++
+	w.ended, w.listed, w.listFault = true, false, why
+	w.settle()
+}
+
+// worthRestarting tells whether the watch has ended by itself. One that only fails is tried again for ever, with delays that looks do
+// not cut short: a hundred watches that may not be read would use up the requests of all others.
 func (w *objectWatch) worthRestarting() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.listed && w.fault() != nil && w.clock.Since(w.started) >= restartAfter
+	return w.ended && w.clock.Since(w.started) >= restartAfter
 }
 
 // read is what the watch sees, which is another whenever the version is; or why it sees nothing. For the first list it waits until ctx ends, but
@@ -143,7 +166,10 @@ func (w *objectWatch) blind() *verdict.Fault {
 
 func (w *objectWatch) fault() error { return cmp.Or(w.listFault, w.watchFault) }
 
-var errTooMany = errors.New("too many objects")
+var (
+	errTooMany  = errors.New("too many objects")
+	errTooLarge = errors.New("objects too large")
+)
 
 // explain says why the API server gives no objects, and what an admin can do about it.
 func (w *objectWatch) explain(err error) *verdict.Fault {
@@ -154,6 +180,9 @@ func (w *objectWatch) explain(err error) *verdict.Fault {
 	switch {
 	case errors.Is(err, errTooMany):
 		return fault(verdict.TooLarge, "there are more than %d of them; a selector can name fewer", maxObjects)
+	case errors.Is(err, errTooLarge):
+		return fault(verdict.TooLarge, "together with what else is watched for this namespace, or for all, they take more memory than the monitor has for that; "+
+			"a selector can name fewer")
 	case apierrors.IsUnauthorized(err):
 		return fault(verdict.Forbidden, "the API server does not take the monitor's credentials; they may have been revoked: restart the monitor")
 	case apierrors.IsForbidden(err):
@@ -202,20 +231,26 @@ func (w *objectWatch) sorted() []verdict.Reading {
 	})
 	readings := make([]verdict.Reading, 0, len(objects))
 	for _, object := range objects {
-		readings = append(readings, verdict.Reading{Value: object.Object, Version: string(object.GetUID()) + "/" + object.GetResourceVersion()})
+		readings = append(readings, verdict.Reading{Value: object.Object, Version: versionOf(object)})
 	}
 	return readings
+}
+
+// versionOf is another whenever the object is; empty where that cannot be told, as with some aggregated APIs.
+func versionOf(object *unstructured.Unstructured) string {
+	uid, version := string(object.GetUID()), object.GetResourceVersion()
+	if uid == "" || version == "" {
+		return ""
+	}
+	return uid + "/" + version
 }
 
 // ListWithContext lists for the reflector, and takes note of how that went.
 func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	w.ask()
 	w.key.narrow(&options)
-	// One page, from the store and not from the API server's cache, which knows no limit.
-	options.Limit = maxObjects
-	if options.ResourceVersion == "0" {
-		options.ResourceVersion = ""
-	}
+	// One page of what there is now. With a limit, a version does not mean "at least as new" but "exactly as old".
+	options.Limit, options.ResourceVersion = maxObjects, ""
 	list, err := w.resource.List(ctx, options)
 	if err == nil && list.GetContinue() != "" {
 		err = errTooMany
@@ -280,11 +315,19 @@ func (w *objectWatch) settle() {
 func (w *objectWatch) Replace(list []any, _ string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.objects = make(map[objectKey]*unstructured.Unstructured, len(list))
-	for _, object := range list {
-		w.keep(object)
+	if w.ended {
+		return nil
 	}
+	w.memory.Release()
+	w.objects = make(map[objectKey]*unstructured.Unstructured, len(list))
+	w.sizes = make(map[objectKey]int64, len(list))
 	w.changes++
+	for _, object := range list {
+		if !w.keep(object) {
+			w.end(errTooLarge)
+			return nil
+		}
+	}
 	w.listed = true
 	w.settle()
 	return nil
@@ -294,13 +337,14 @@ func (w *objectWatch) Replace(list []any, _ string) error {
 func (w *objectWatch) Add(object any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.keep(object)
+	if w.ended {
+		return nil
+	}
 	w.changes++
-	if len(w.objects) > maxObjects {
-		// Begun anew by a later look, in case there are fewer.
-		w.cancel()
-		clear(w.objects)
-		w.listed, w.listFault = false, errTooMany
+	if !w.keep(object) {
+		w.end(errTooLarge)
+	} else if len(w.objects) > maxObjects {
+		w.end(errTooMany)
 	}
 	return nil
 }
@@ -312,8 +356,8 @@ func (w *objectWatch) Update(object any) error { return w.Add(object) }
 func (w *objectWatch) Delete(object any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if gone, ok := object.(*unstructured.Unstructured); ok {
-		delete(w.objects, objectKey{gone.GetNamespace(), gone.GetName()})
+	if gone, ok := object.(*unstructured.Unstructured); ok && !w.ended {
+		w.leave(objectKey{gone.GetNamespace(), gone.GetName()})
 		w.changes++
 	}
 	return nil
@@ -322,15 +366,46 @@ func (w *objectWatch) Delete(object any) error {
 // Resync is part of what a reflector writes to.
 func (w *objectWatch) Resync() error { return nil }
 
-// keep holds an object without what nobody judges.
-func (w *objectWatch) keep(object any) {
+// keep holds an object without what nobody judges, unless there is no memory for it.
+func (w *objectWatch) keep(object any) bool {
 	kept, ok := object.(*unstructured.Unstructured)
 	if !ok {
-		return
+		return true
 	}
 	unstructured.RemoveNestedField(kept.Object, "metadata", "managedFields")
 	unstructured.RemoveNestedField(kept.Object, "metadata", "annotations", lastApplied)
-	w.objects[objectKey{kept.GetNamespace(), kept.GetName()}] = kept
+	key, size := objectKey{kept.GetNamespace(), kept.GetName()}, memoryOf(kept.Object)
+	w.leave(key)
+	if !w.memory.Take(size) {
+		return false
+	}
+	w.objects[key], w.sizes[key] = kept, size
+	return true
+}
+
+// leave holds an object no longer.
+func (w *objectWatch) leave(key objectKey) {
+	w.memory.Give(w.sizes[key])
+	delete(w.objects, key)
+	delete(w.sizes, key)
+}
+
+// memoryOf is what a JSON value takes in memory, in bytes, about.
+func memoryOf(value any) int64 {
+	size := int64(valueBytes)
+	switch v := value.(type) {
+	case string:
+		size += int64(len(v))
+	case map[string]any:
+		for name, field := range v {
+			size += int64(len(name)) + memoryOf(field)
+		}
+	case []any:
+		for _, item := range v {
+			size += memoryOf(item)
+		}
+	}
+	return size
 }
 
 var (

@@ -58,11 +58,14 @@ type Fault struct {
 
 func (f *Fault) Error() string { return string(f.Reason) + ": " + f.Message }
 
+// MaxMessage is the length of a violation's message, in bytes: what the API server takes in a ticket.
+const MaxMessage = 1024
+
 // Verdict is what an invariant says of one store.
 type Verdict struct {
 	StoreID string
 	Truth   Truth
-	// Message is the violation's message. Empty unless Violated.
+	// Message is the violation's message, of at most MaxMessage. Empty unless Violated.
 	Message string
 	// Fault is why the truth is Unknown. Nil unless Unknown.
 	Fault *Fault
