@@ -319,6 +319,9 @@ var plainErrors = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`index out of (?:bounds|range): -?\d+`, `index '-?\d+' out of range in list size '\d+'`, `invalid substring range\. start: -?\d+, end: -?\d+`,
 	`cannot slice\(.*`, `lists\.range: .*`, `\w+ called on empty list`, `optional\.none\(\) dereference`, `cannot convert value to integer`, `range error converting .* to \w+`,
 	`(?:unexpected )?type conversion error from '[\w.]+' to '[\w.]+'`, `[\w ]*parse error during conversion from string`, `invalid UTF-8 in bytes, cannot convert to string`,
+	`unsupported index (?:type '[\w.]+' in list|value)`, `unsupported comprehension range type`, `cannot initialize optional (?:list element|entry)`,
+	`unrecognized formatting clause`, `index \d+ out of range`, `(?:couldn't|could not|cannot) convert`, `no formatting function for [\w.]+`, `unexpected end of string`,
+	`could not find end of precision specifier`, `timezone offset minutes out of range`, `short version cannot contain PreRelease/Build meta data`,
 	`IP Address`, `Illegal regex`, "error parsing regexp: [^`]*[^`: ]", `unknown time zone`, `insert failed: key`, `join: invalid input`, `no such key`, `internal error: runtime error: .*`,
 }, "|") + `)`)
 
