@@ -218,6 +218,11 @@ func TestAPrometheusThatHangsHoldsUpATicketForFiveSecondsAtMost(t *testing.T) {
 			t.Errorf("the evidence is %+v", piece)
 		}
 	}
+	for _, v := range ticket.Spec.Violations[:maxEvidence] {
+		if piece := v.Snapshot[2]; piece.Name != "state" || piece.Value != "Down" {
+			t.Errorf("what no query is needed for is %+v", piece)
+		}
+	}
 }
 
 func TestWithoutAnyPrometheusAnInvariantSaysSo(t *testing.T) {

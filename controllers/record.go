@@ -29,7 +29,7 @@ const (
 	// maxEvidence is for how many violations of a batch snapshots are taken, and evidenceTime how long that may take.
 	maxEvidence  = 20
 	evidenceTime = 5 * time.Second
-	// maxQueries is for how many violations evidence is taken at the same time.
+	// maxQueries is how many queries for evidence are asked at the same time.
 	maxQueries = 8
 	// counterCost is what writing the counters of one violation costs the API server: a ticket that only counts is
 	// written at most every max(interval, counterCost x violations).
@@ -266,7 +266,7 @@ func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation)
 	ctx, cancel := context.WithTimeout(ctx, evidenceTime)
 	defer cancel()
 	var group errgroup.Group
-	group.SetLimit(maxQueries)
+	places := make(chan struct{}, maxQueries)
 	for i := range batch[:min(len(batch), maxEvidence)] {
 		v := &batch[i]
 		reading, violating := r.results[v.Invariant].Violating[v.StoreID]
@@ -275,6 +275,12 @@ func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation)
 		}
 		program, spec := r.scope.checks[v.Invariant].program, &r.scope.invariants[v.Invariant].Spec
 		ask := func(ctx context.Context, query string) (string, *verdict.Fault) {
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			case <-ctx.Done():
+				return "", &verdict.Fault{Reason: verdict.Timeout, Message: "the time was up before it could be asked"}
+			}
 			return r.reconciler.Observer.Ask(ctx, r.scope.key, spec, query)
 		}
 		group.Go(func() error {

@@ -17,19 +17,31 @@ const maxQuery = 64 << 10
 // Ask asks a PromQL query and returns what it gives, as text.
 type Ask func(ctx context.Context, query string) (string, *verdict.Fault)
 
-// Snapshot takes the evidence of one violated store. A piece that fails carries its error.
+// Snapshot takes the evidence of one violated store. A piece that fails carries its error. What takes no asking comes first, so that an
+// answer that does not come costs nothing else.
 func (p *Program) Snapshot(ctx context.Context, storeID string, reading any, now time.Time, ask Ask) []v1alpha1.SnapshotValue {
+	if len(p.snapshot) == 0 {
+		return nil
+	}
 	e := &evaluator{ctx: ctx, now: types.Timestamp{Time: now}, past: &Past{}}
-	var values []v1alpha1.SnapshotValue
-	for _, s := range p.snapshot {
-		text, truncated, fault := s.take(e, storeID, reading, ask)
-		value := v1alpha1.SnapshotValue{Name: s.name, Value: text, Truncated: truncated}
-		if fault != nil {
-			value = v1alpha1.SnapshotValue{Name: s.name, Error: clip(fault.Message)}
+	values := make([]v1alpha1.SnapshotValue, len(p.snapshot))
+	for _, asked := range []bool{false, true} {
+		for i, s := range p.snapshot {
+			if asked == (s.query != nil) {
+				values[i] = s.value(e, storeID, reading, ask)
+			}
 		}
-		values = append(values, value)
 	}
 	return values
+}
+
+// value is one piece of evidence, or why there is none.
+func (s evidence) value(e *evaluator, storeID string, reading any, ask Ask) v1alpha1.SnapshotValue {
+	text, truncated, fault := s.take(e, storeID, reading, ask)
+	if fault != nil {
+		return v1alpha1.SnapshotValue{Name: s.name, Error: clip(fault.Message)}
+	}
+	return v1alpha1.SnapshotValue{Name: s.name, Value: text, Truncated: truncated}
 }
 
 // take takes one piece of evidence.
