@@ -245,8 +245,8 @@ func TestAnAddressThatThereWasNoTimeToAskSaysNothing(t *testing.T) {
 	hangs := answering(t, func(_ net.Conn, release <-chan struct{}) { <-release })
 	var specs []*v1alpha1.InvariantSpec
 	for i := range maxAtOnce {
-		specs = append(specs, endpointSpec(fmt.Sprintf("%s/%d", hangs, i), 5*patience), endpointSpec(fmt.Sprintf("%s/%d", well, i), 5*patience))
-		specs = append(specs, endpointSpec(fmt.Sprintf("%s/b%d", hangs, i), 5*patience))
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/%d", hangs, i), 30*patience), endpointSpec(fmt.Sprintf("%s/%d", well, i), 30*patience))
+		specs = append(specs, endpointSpec(fmt.Sprintf("%s/b%d", hangs, i), 30*patience))
 	}
 	look := NewObserver(loopback).Look(t.Context(), system, specs)
 	unasked := 0
@@ -272,7 +272,7 @@ func TestASecretIsReadWithinTheLongestTimeoutOfThoseWhoNeedIt(t *testing.T) {
 	observer.Secrets = func(ctx context.Context, _, name string) (*corev1.Secret, error) {
 		// It comes once the shorter timeout is over.
 		select {
-		case <-time.After(2 * patience):
+		case <-time.After(20 * patience):
 			return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{"token": []byte("t")}}, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -281,7 +281,7 @@ func TestASecretIsReadWithinTheLongestTimeoutOfThoseWhoNeedIt(t *testing.T) {
 	long := urlSpec(address, plenty)
 	specs := []*v1alpha1.InvariantSpec{long}
 	for i := range 20 {
-		specs = append(specs, urlSpec(fmt.Sprintf("%s/%d", address, i), patience))
+		specs = append(specs, urlSpec(fmt.Sprintf("%s/%d", address, i), 10*patience))
 	}
 	for _, spec := range specs {
 		spec.Source.HTTP.SecretRef, spec.Source.HTTP.AllowCredentialsOverHTTP = &v1alpha1.SecretReference{Name: "auth"}, true
