@@ -322,7 +322,7 @@ var plainErrors = regexp.MustCompile(`^(?:` + strings.Join([]string{
 	`unsupported index (?:type '[\w.]+' in list|value)`, `unsupported comprehension range type`, `cannot initialize optional (?:list element|entry)`,
 	`unrecognized formatting clause`, `index \d+ out of range`, `(?:couldn't|could not|cannot) convert`, `no formatting function for [\w.]+`, `unexpected end of string`,
 	`could not find end of precision specifier`, `timezone offset minutes out of range`, `short version cannot contain PreRelease/Build meta data`,
-	`IP Address`, `Illegal regex`, "error parsing regexp: [^`]*[^`: ]", `unknown time zone`, `insert failed: key`, `join: invalid input`, `no such key`, `internal error: runtime error: .*`,
+	`IP Address`, `Illegal regex`, "error parsing regexp: [^`]*[^`: ]", `unknown time zone`, `insert failed: key`, `join: invalid input`, `quantities must match the regular expression '[^']*'`, `no such key`, `internal error: runtime error: .*`,
 }, "|") + `)`)
 
 // withoutData cuts what an error of CEL quotes of a reading: only the author's own words may reach a message.

@@ -6,7 +6,7 @@ import (
 )
 
 // What answers hold in memory together, in bytes, about: what a value takes once it is parsed is estimated. The monitor's
-// Deployment has a limit of 512 MiB.
+// Deployment has a limit of 1 GiB.
 const (
 	maxMemory          = 192 << 20
 	maxNamespaceMemory = 80 << 20

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -82,7 +83,7 @@ func (k *keyring) secret(ctx context.Context, name string) (*corev1.Secret, *ver
 
 func (k *keyring) read(ctx context.Context, name string) (*corev1.Secret, *verdict.Fault) {
 	if k.observer.Secrets == nil {
-		return nil, invalidSecret(name, "Secrets cannot be read here")
+		return nil, invalidSecret(name, "%s", cmp.Or(k.observer.NoSecrets, "Secrets cannot be read here"))
 	}
 	secret, err := k.observer.Secrets(ctx, k.namespace, name)
 	switch {

@@ -26,8 +26,9 @@ type Observer struct {
 	Policy AddressPolicy
 	// PrometheusURL is asked where an Invariant names no Prometheus; empty: there is none.
 	PrometheusURL string
-	// Secrets reads the Secrets that sources name.
-	Secrets SecretReader
+	// Secrets reads the Secrets that sources name. Where it is nil, NoSecrets says why they are not read.
+	Secrets   SecretReader
+	NoSecrets string
 	// Objects reads Kubernetes objects.
 	Objects ObjectReader
 	// Identity is the name of the user that Secrets and Objects are read as, for the commands that an admin is told; it
@@ -37,6 +38,7 @@ type Observer struct {
 	// resolver is nil for that of this machine.
 	resolver *net.Resolver
 	clients  *lru.Cache
+	silent   silentAPIs
 	memory   *Budget
 }
 

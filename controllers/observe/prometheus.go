@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -206,6 +208,35 @@ func (a *answer) queryFault() *verdict.Fault {
 	return a.fault
 }
 
+// silence is how long an API that did not answer in time is not asked for evidence: whoever asks waits, and cycles with them.
+const silence = 30 * time.Second
+
+// silentAPI is an API as a namespace asks it.
+type silentAPI struct{ namespace, url string }
+
+// silentAPIs are those that did not answer in time, and when. It may be used by many goroutines.
+type silentAPIs struct {
+	mu    sync.Mutex
+	since map[silentAPI]time.Time
+}
+
+func (s *silentAPIs) recently(api silentAPI, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, silent := s.since[api]
+	return silent && now.Sub(since) < silence
+}
+
+func (s *silentAPIs) note(api silentAPI, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.since, func(_ silentAPI, since time.Time) bool { return now.Sub(since) >= silence })
+	if s.since == nil {
+		s.since = map[silentAPI]time.Time{}
+	}
+	s.since[api] = now
+}
+
 // maxSeriesShown is how many series the text of an answer names.
 const maxSeriesShown = 16
 
@@ -221,10 +252,17 @@ func (o *Observer) Ask(ctx context.Context, system types.NamespacedName, spec *v
 	if fault != nil {
 		return "", fault
 	}
+	silent := silentAPI{system.Namespace, r.url}
+	if o.silent.recently(silent, time.Now()) {
+		return "", &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("not asked: Prometheus did not answer within the last %v", silence)}
+	}
 	lease := o.memory.Lease(system.Namespace, maxLookMemory)
 	defer lease.Release()
 	vector, fault := o.get(ctx, o.keyring(system.Namespace), r, source.Timeout.Or(DefaultTimeout), lease).vector()
 	switch {
+	case fault != nil && fault.Reason == verdict.Timeout:
+		o.silent.note(silent, time.Now())
+		fallthrough
 	case fault != nil:
 		return "", &verdict.Fault{Reason: fault.Reason, Message: strings.TrimPrefix(fault.Message, queryField)}
 	case len(vector) == 0:

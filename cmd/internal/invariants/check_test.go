@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,4 +280,25 @@ func TestCheckSaysThatOneReadingIsNoTransition(t *testing.T) {
 	b := newBench(t)
 	path := file(t, source(t, allUp), "self.state == 'Up'", "self.state == oldSelf.state")
 	ended(t, b.Run("check", "-f", path), 2).Has("FirstReading: oldSelf", "the monitor gives a verdict from its second check on")
+}
+
+func TestCheckSendsCredentialsForAnAppliedInvariantOnlyWhereItIsTold(t *testing.T) {
+	b := newBench(t)
+	var sent atomic.Value
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		sent.Store(r.Header.Get("Authorization"))
+		_, _ = w.Write([]byte(allUp))
+	})
+	clitest.Must(t, b.API.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "auth"}, StringData: map[string]string{"token": "s3cr3t"}}))
+	b.applied("stores-up", address, func(i *v1alpha1.Invariant) {
+		i.Spec.Source.HTTP.SecretRef, i.Spec.Source.HTTP.AllowCredentialsOverHTTP = &v1alpha1.SecretReference{Name: "auth"}, true
+	})
+	ended(t, b.Run("check", "stores-up"), 2).Has("InvalidSecret", "whoever wrote the invariant has chosen, so only with --send-credentials")
+	if got := sent.Load(); got != nil {
+		t.Errorf("%q was sent", got)
+	}
+	ended(t, b.Run("check", "stores-up", "--send-credentials"), 0)
+	if got := sent.Load(); got != "Bearer s3cr3t" {
+		t.Errorf("%q was sent", got)
+	}
 }

@@ -79,7 +79,7 @@ func printPage(w io.Writer, i item, now time.Time, wide bool) error {
 		{"Verdict", i.verdict()},
 		{"Next", i.next(now)},
 	} {
-		_, _ = fmt.Fprintf(head, "%s:\t%s\n", f[0], terminal.Cell(f[1], "\t"))
+		_, _ = fmt.Fprintf(head, "%s:\t%s\n", f[0], terminal.Cell(f[1], "\t| "))
 	}
 	if err := head.Flush(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func printPage(w io.Writer, i item, now time.Time, wide bool) error {
 		if s.Reason != "" {
 			message = s.Reason + ": " + message
 		}
-		_, _ = fmt.Fprintln(table, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s", terminal.Line(nameOf(s)), s.Truth, terminal.Cell(message, "\t\t")), "\t"))
+		_, _ = fmt.Fprintln(table, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s", terminal.Line(nameOf(s)), s.Truth, terminal.Cell(message, "\t\t| ")), "\t"))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -133,7 +133,7 @@ func printSnapshots(w io.Writer, i item) error {
 			case v.Truncated:
 				value += " (cut at 1024 bytes)"
 			}
-			_, _ = fmt.Fprintf(table, "  %s:\t%s\n", terminal.Line(v.Name), terminal.Cell(value, "  \t"))
+			_, _ = fmt.Fprintf(table, "  %s:\t%s\n", terminal.Line(v.Name), terminal.Cell(value, "  \t| "))
 		}
 		if err := table.Flush(); err != nil {
 			return err

@@ -87,8 +87,20 @@ func (p *page) fields(indent string, fields []field) {
 	table := printers.GetNewTabWriter(p.w)
 	for _, f := range fields {
 		if f.value != "" {
-			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), p.colored(f, indent+"\t"))
+			_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), p.colored(f))
 		}
+	}
+	p.err = table.Flush()
+}
+
+// evidence is fields whose values may have many lines.
+func (p *page) evidence(indent string, fields []field) {
+	if p.err != nil {
+		return
+	}
+	table := printers.GetNewTabWriter(p.w)
+	for _, f := range fields {
+		_, _ = fmt.Fprintf(table, "%s%s:\t%s\n", indent, terminal.Line(f.name), terminal.Cell(f.value, indent+"\t| "))
 	}
 	p.err = table.Flush()
 }
@@ -197,9 +209,9 @@ func (p *page) inShort(t *v1alpha1.Ticket, violations []v1alpha1.Violation) {
 }
 
 // colored is the value of a field, safe for a terminal, in the colour that goes with it.
-func (p *page) colored(f field, indent string) string {
+func (p *page) colored(f field) string {
 	const red, yellow, green, reset = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
-	value, color := terminal.Cell(f.value, indent), ""
+	value, color := terminal.Line(f.value), ""
 	switch f.name + " " + strings.SplitN(f.value, " ", 2)[0] {
 	case "State Open", "Severity Critical", "Now active":
 		color = red
@@ -235,7 +247,7 @@ func (p *page) violation(t *v1alpha1.Ticket, v v1alpha1.Violation) {
 	})
 	if len(v.Snapshot) > 0 {
 		p.write("    Snapshot of that moment:\n")
-		p.fields("      ", snapshot(v.Snapshot))
+		p.evidence("      ", snapshot(v.Snapshot))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,7 +285,7 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 	b.ticket("sys-1", func(t *v1alpha1.Ticket) {
 		v := &t.Spec.Violations[0]
 		v.StoreID, v.Message, v.RunbookURL = evil+"id", evil+"message", evil+"runbook"
-		v.Snapshot = []v1alpha1.SnapshotValue{{Name: evil + "name", Value: evil + "value\nState: Resolved"}, {Name: "e", Error: evil + "error"}}
+		v.Snapshot = []v1alpha1.SnapshotValue{{Name: evil + "name", Value: evil + "value\nState: Forged"}, {Name: "e", Error: evil + "error"}}
 		t.Annotations = map[string]string{v1alpha1.HoldAnnotation: evil + "hold", v1alpha1.HoldNoteAnnotation: evil + "note"}
 		t.Status.Violations[0].StoreID = v.StoreID
 		t.Status.Summary = evil + "summary"
@@ -303,7 +304,7 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 	}{
 		{[]string{"list"}, []string{"hold", "summary"}},
 		{[]string{"list", "-o", "wide"}, []string{"acker"}},
-		{[]string{"show", "sys-1"}, []string{"id", "message", "runbook", "name", `value\nState: Resolved`, "error", "hold", "note", "acker", "ack",
+		{[]string{"show", "sys-1"}, []string{"id", "message", "runbook", "name", "value\n", "error", "hold", "note", "acker", "ack",
 			"doctor", "line 2", "nurse", "guess"}},
 		{[]string{"show", "sys-2"}, []string{"summary"}},
 		{[]string{"show", "sys-3"}, []string{"closer", "end"}},
@@ -319,6 +320,9 @@ func TestNothingThatOthersWroteReachesTheTerminalUnescaped(t *testing.T) {
 			if !strings.Contains(all, safe+want) {
 				t.Errorf("%s is missing, or not as it should be: %v", want, r)
 			}
+		}
+		if slices.Contains(strings.Split(strings.ReplaceAll(all, " ", ""), "\n"), "State:Forged") {
+			t.Errorf("evidence passes for the ticket's state: %v", r)
 		}
 		if strings.ContainsAny(all, "\x1b\x07\u009b\u202e\b\r") {
 			t.Errorf("it would be obeyed: %q", all)
