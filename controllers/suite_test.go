@@ -262,11 +262,11 @@ func (b *bench) replaceSecret(name string, data map[string]string) {
 func (b *bench) letSecretsBeRead() {
 	b.t.Helper()
 	meta := metav1.ObjectMeta{Namespace: b.namespace, Name: "secrets"}
-	must(b.t, b.api.Create(b.ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}}}}))
+	must(b.t, b.api.Create(b.ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}}}}))
 	must(b.t, b.api.Create(b.ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "secrets"},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "operator-system", Name: "operator-monitor"}}}))
 	must(b.t, wait.PollUntilContextTimeout(b.ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
-		return client.IgnoreNotFound(b.live.Get(ctx, types.NamespacedName{Namespace: b.namespace, Name: "none"}, &corev1.Secret{})) == nil, nil
+		return b.live.List(ctx, &corev1.SecretList{}, client.InNamespace(b.namespace)) == nil, nil
 	}))
 }
 

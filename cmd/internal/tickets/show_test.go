@@ -3,8 +3,8 @@ package tickets
 import (
 	"encoding/json"
 	"regexp"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
