@@ -184,7 +184,7 @@ func (o *checkOptions) check(ctx context.Context, c *cli.Cluster, invariant *v1a
 		return newItem(ctx, invariant, nil, judge.Result{Judgement: verdict.Judgement{Fault: fault}}, now, nil)
 	}
 	system := types.NamespacedName{Namespace: invariant.Namespace, Name: invariant.SystemName()}
-	observer, objects := o.observer(c)
+	observer, objects := o.observer(ctx, c)
 	defer objects.Keep(system, nil)
 	seen := observer.Look(ctx, system, []*v1alpha1.InvariantSpec{&invariant.Spec})
 	defer seen.Release()
@@ -199,10 +199,12 @@ func (o *checkOptions) check(ctx context.Context, c *cli.Cluster, invariant *v1a
 }
 
 // observer reads sources as whoever types the command: Secrets and objects that they may read.
-func (o *checkOptions) observer(c *cli.Cluster) (*observe.Observer, *observe.Objects) {
+func (o *checkOptions) observer(ctx context.Context, c *cli.Cluster) (*observe.Observer, *observe.Objects) {
 	objects := &observe.Objects{Client: c.Dynamic(), Mapper: c.Mapper(), Clock: clock.RealClock{}, Unconfined: true}
 	observer := observe.NewObserver(anywhere)
 	observer.PrometheusURL, observer.Objects = o.prometheusURL, objects
+	// Who it is stands in the commands that an admin is told; a cluster that does not say so will not give a Secret either.
+	observer.Identity, _ = c.User(ctx)
 	if o.file == "" && !o.sendCredentials {
 		observer.NoSecrets = "it is read with your rights and sent to an address that whoever wrote the invariant has chosen, so only with --send-credentials"
 		return observer, objects

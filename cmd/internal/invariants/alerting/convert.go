@@ -161,7 +161,20 @@ func (c *converter) checkQuery(line int, query string) {
 		c.note(line, "expr is not PromQL as it is known here (%v): it is carried over as it is, and whether the server takes it, operator invariants check tells", err)
 	case parsed.Type() != parser.ValueTypeVector && parsed.Type() != parser.ValueTypeScalar:
 		c.note(line, "expr gives a %s, which is nothing to alert on: it is carried over as it is", parser.DocumentedType(parsed.Type()))
+	case isConstant(parsed):
+		c.note(line, "expr fires at all times, and so would its ticket stay open: where it is there to show that alerting works, leave it out; "+
+			"that the monitor works, its metrics and operator tickets list tell")
 	}
+}
+
+// isConstant tells whether a query is vector of a number, as in the rule Watchdog that many have.
+func isConstant(query parser.Expr) bool {
+	call, ok := query.(*parser.Call)
+	if !ok || call.Func.Name != "vector" {
+		return false
+	}
+	_, number := call.Args[0].(*parser.NumberLiteral)
+	return number
 }
 
 // lasting is the length of time that a violation must last, or be over, to count; nil for none.

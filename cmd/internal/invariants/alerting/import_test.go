@@ -308,7 +308,8 @@ func TestTheQueryIsTheExprUnchanged(t *testing.T) {
 		"what only an experimental Prometheus knows": {expr: "limitk(3, up) > 0", query: "limitk(3, up) > 0"},
 		"MetricsQL": {expr: "rate(up) > 0", query: "rate(up) > 0",
 			notes: []string{`5: A: expr is not PromQL as it is known here (1:6: parse error: expected type range vector in call to function "rate", got instant vector): it is carried over as it is`}},
-		"a range": {expr: "up[5m]", query: "up[5m]", notes: []string{"5: A: expr gives a range vector, which is nothing to alert on"}},
+		"what fires at all times": {expr: "vector(1)", query: "vector(1)", notes: []string{"5: A: expr fires at all times, and so would its ticket stay open"}},
+		"a range":                 {expr: "up[5m]", query: "up[5m]", notes: []string{"5: A: expr gives a range vector, which is nothing to alert on"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := importing(t, Options{}, "groups:\n- rules:\n  - alert: A\n    labels: {severity: info}\n    expr: "+test.expr)
