@@ -13,13 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -482,5 +485,29 @@ func TestANamespaceCannotHaveTheMonitorWatchWithoutEnd(t *testing.T) {
 	}
 	if n := b.objects.Watches(); n != 100 || refused != 1 {
 		t.Errorf("%d watches, and %d Invariants refused; want 100 and 1", n, refused)
+	}
+}
+
+func TestMoreObjectsThanOneAnswerHoldsAreAllSeen(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const claims = 1001
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i := range claims {
+		group.Go(func() error {
+			return b.api.Create(b.ctx, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: fmt.Sprintf("claim-%d", i)},
+				Spec: corev1.PersistentVolumeClaimSpec{AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+					Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}}}})
+		})
+	}
+	must(t, group.Wait())
+	b.invariant("claims", about("v1", "PersistentVolumeClaim"), func(s *v1alpha1.InvariantSpec) { s.Expression = "self.?status.phase.orValue('') != 'Lost'" })
+	b.reconcile()
+	if ready, satisfied := b.conditions("claims"); satisfied != "True" {
+		t.Errorf("Ready is %+v, and Satisfied %s", ready, satisfied)
+	}
+	if stores := b.getInvariant("claims").Status.Stores; stores == nil || *stores != claims {
+		t.Errorf("it saw %d stores, want %d", ptr.Deref(stores, 0), claims)
 	}
 }

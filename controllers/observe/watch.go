@@ -33,6 +33,8 @@ import (
 const (
 	// maxObjects is how many objects a watch holds.
 	maxObjects = 10_000
+	// pageSize is how many objects one request lists, as in kubectl.
+	pageSize = 500
 	// answerPatience is how long the API server may take to answer a list or to begin a watch, before what is held counts as
 	// out of date.
 	answerPatience = 10 * time.Second
@@ -249,17 +251,51 @@ func versionOf(object *unstructured.Unstructured) string {
 func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	w.ask()
 	w.key.narrow(&options)
-	// One page of what there is now. With a limit, a version does not mean "at least as new" but "exactly as old".
-	options.Limit, options.ResourceVersion = maxObjects, ""
-	list, err := w.resource.List(ctx, options)
-	if err == nil && list.GetContinue() != "" {
-		err = errTooMany
-	}
+	list, err := w.list(ctx, options)
 	w.answered(&w.listFault, err)
 	if err != nil {
 		return nil, err
 	}
 	return list, nil
+}
+
+// list lists what there is now, page by page, and no more than may be held.
+func (w *objectWatch) list(ctx context.Context, options metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	// With a limit, a version does not mean "at least as new" but "exactly as old".
+	options.Limit, options.ResourceVersion, options.ResourceVersionMatch = pageSize, "", ""
+	var all *unstructured.UnstructuredList
+	size := int64(0)
+	for range maxObjects / pageSize {
+		page, err := w.resource.List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			trim(&page.Items[i])
+			if size += memoryOf(page.Items[i].Object); size > maxWatchedPerNamespace {
+				return nil, errTooLarge
+			}
+		}
+		if all == nil {
+			all = page
+		} else {
+			all.Items = append(all.Items, page.Items...)
+		}
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			all.SetResourceVersion(page.GetResourceVersion())
+			all.SetContinue("")
+			return all, nil
+		}
+		// Each page is an answer of its own.
+		w.ask()
+	}
+	return nil, errTooMany
+}
+
+// trim drops what nobody judges.
+func trim(object *unstructured.Unstructured) {
+	unstructured.RemoveNestedField(object.Object, "metadata", "managedFields")
+	unstructured.RemoveNestedField(object.Object, "metadata", "annotations", lastApplied)
 }
 
 // WatchWithContext watches for the reflector, and takes note of how that went.
@@ -372,8 +408,7 @@ func (w *objectWatch) keep(object any) bool {
 	if !ok {
 		return true
 	}
-	unstructured.RemoveNestedField(kept.Object, "metadata", "managedFields")
-	unstructured.RemoveNestedField(kept.Object, "metadata", "annotations", lastApplied)
+	trim(kept)
 	key, size := objectKey{kept.GetNamespace(), kept.GetName()}, memoryOf(kept.Object)
 	w.leave(key)
 	if !w.memory.Take(size) {
