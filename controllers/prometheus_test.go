@@ -210,6 +210,15 @@ func TestAPrometheusThatHangsHoldsUpATicketForFiveSecondsAtMost(t *testing.T) {
 	if n := len(ticket.Spec.Violations); n != 100 {
 		t.Errorf("%d violations, want 100", n)
 	}
+	evident := 0
+	for _, v := range ticket.Spec.Violations {
+		if len(v.Snapshot) > 0 {
+			evident++
+		}
+	}
+	if evident != maxEvidence {
+		t.Errorf("%d violations have evidence, want %d", evident, maxEvidence)
+	}
 	if n := len(asked); n == 0 || n > 2*maxEvidence {
 		t.Errorf("%d queries for 100 violations", n)
 	}
@@ -366,5 +375,34 @@ func TestRule11TheMonitorsOwnTokenGoesToNobody(t *testing.T) {
 	b.cycle()
 	if asked != 4 {
 		t.Errorf("the source was asked %d times, want 4", asked)
+	}
+}
+
+func TestEvidenceWaitsNoLongerThanFiveSecondsWhateverTheSourceMayTake(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("query") == "used" {
+			_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"instance":"1"},"value":[1,"0.9"]}]}}`))
+			return
+		}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() { close(release); p.Close() })
+	b := newBench(t)
+	b.invariant("disk-used", querying(p.URL, "used", func(s *v1alpha1.InvariantSpec) {
+		s.Source.Prometheus.Timeout = seconds(60)
+		s.Snapshot = []v1alpha1.SnapshotSpec{{Name: "more", Query: "up"}}
+	}))
+	began := time.Now()
+	b.reconcile()
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the cycle took %v", took)
+	}
+	if piece := b.wantTickets(v1alpha1.Open)[0].Spec.Violations[0].Snapshot[0]; piece.Error == "" {
+		t.Errorf("the evidence is %+v", piece)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/observe"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -92,4 +93,23 @@ func TestATransitionOfTheWholeIsComparedToo(t *testing.T) {
 	b.source.remove("2")
 	b.cycle()
 	b.wantTickets(v1alpha1.Open)
+}
+
+func TestWithoutRoomForWhatWasBeforeNothingIsComparedAndTheInvariantSaysSo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.monitor.retained = observe.NewBudget(100, 100)
+	b.source.setTerm("1", 7)
+	b.invariant("term", neverBack)
+	b.invariant("up")
+	b.reconcile()
+	b.source.setTerm("1", 2)
+	b.cycle()
+	b.wantTickets()
+	if ready, satisfied := b.conditions("term"); ready.Reason != string(verdict.TooLarge) || satisfied != "Unknown" {
+		t.Errorf("Ready is %+v, and Satisfied %s", ready, satisfied)
+	}
+	if ready, satisfied := b.conditions("up"); ready.Reason != reasonAnswering || satisfied != "True" {
+		t.Errorf("of an Invariant that compares nothing, Ready is %+v, and Satisfied %s", ready, satisfied)
+	}
 }
