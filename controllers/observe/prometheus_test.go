@@ -3,9 +3,13 @@ package observe
 import (
 	"fmt"
 	"math"
+	"net"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
@@ -68,6 +72,32 @@ func TestWhatOnlyLooksLikeAnAnswerOfPrometheusIsRefused(t *testing.T) {
 		want := verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("GET %s/api/v1/query: the answer is not that of a Prometheus API", address)}
 		if o.Fault == nil || *o.Fault != want || len(o.Readings) != 0 {
 			t.Errorf("%s is read as %+v, with the fault %v", answer[len(answerHead):], o.Readings, o.Fault)
+		}
+	}
+}
+
+func TestAnAPIThatDidNotAnswerIsLeftAloneForAWhileByWhoAskedIt(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	address := answering(t, func(_ net.Conn, release <-chan struct{}) {
+		asked.Add(1)
+		<-release
+	})
+	o, spec := NewObserver(loopback), prometheusSpec(address)
+	spec.Source.Prometheus.Timeout = timeout(patience)
+	other := types.NamespacedName{Namespace: "etcd-prod", Name: "etcd"}
+	for _, ask := range []struct {
+		system types.NamespacedName
+		says   string
+		asked  int32
+	}{
+		{system, "did not answer within 100ms", 1},
+		{system, "not asked: Prometheus did not answer within the last 30s", 1},
+		{other, "did not answer within 100ms", 2},
+	} {
+		text, fault := o.Ask(t.Context(), ask.system, spec, "up")
+		if fault == nil || fault.Reason != verdict.Timeout || !strings.Contains(fault.Message, ask.says) || asked.Load() != ask.asked {
+			t.Errorf("%s: %q, %v, after %d questions; want %q after %d", ask.system, text, fault, asked.Load(), ask.says, ask.asked)
 		}
 	}
 }
