@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -135,7 +136,10 @@ func startMonitor(t testing.TB, interval time.Duration, workers int, namespaces 
 	for _, namespace := range namespaces {
 		watched[namespace] = cache.Config{}
 	}
-	mgr, err := ctrl.NewManager(plane.Config, ctrl.Options{
+	api := rest.CopyConfig(plane.Config)
+	// As in operator monitor.
+	api.QPS, api.Burst = 100, 200
+	mgr, err := ctrl.NewManager(api, ctrl.Options{
 		Scheme:                 testScheme(t),
 		Logger:                 logr.Discard(),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
@@ -144,7 +148,7 @@ func startMonitor(t testing.TB, interval time.Duration, workers int, namespaces 
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	must(t, err)
-	client, err := dynamic.NewForConfig(plane.Config)
+	client, err := dynamic.NewForConfig(api)
 	must(t, err)
 	objects := &observe.Objects{Client: client, Mapper: mgr.GetRESTMapper(), Clock: clock.RealClock{}}
 	observer := observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
