@@ -4,24 +4,20 @@ package test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/wait"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/test/installed"
 )
 
 var plane *controlplane.ControlPlane
@@ -30,39 +26,7 @@ var plane *controlplane.ControlPlane
 var bin string
 
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// run builds the programs, starts a control plane, and installs on it what a user installs.
-func run(m *testing.M) (code int, err error) {
-	if bin, err = os.MkdirTemp("", "e2e-"); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	build := exec.Command("go", "build", "-o", bin, "../cmd/operator", "../cmd/kubectl-operator", "../hack/demo")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the programs: %w: %s", err, out)
-	}
-	if plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, plane.Stop()) }()
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", "../config/default"},
-		{"wait", "--for=condition=Established", "crd", "--all"},
-	} {
-		if _, _, err := controlplane.Kubectl(context.Background(), plane.Kubeconfig, "", args...); err != nil {
-			return 0, err
-		}
-	}
-	return m.Run(), nil
+	installed.Main(m, installed.Options{Root: "..", Programs: []string{"cmd/operator", "cmd/kubectl-operator", "hack/demo"}, Plane: &plane, Bin: &bin})
 }
 
 func must(t *testing.T, err error) {

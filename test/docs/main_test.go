@@ -4,19 +4,16 @@ package docs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/util/wait"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/test/installed"
 )
 
 // namespace is where the examples live.
@@ -28,52 +25,21 @@ var plane *controlplane.ControlPlane
 var bin string
 
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin, Prepare: prepare})
 }
 
-// run builds the program and starts a control plane with what a user installs, and with the CRD of the certificates that an
-// example is about.
-func run(m *testing.M) (code int, err error) {
-	if bin, err = os.MkdirTemp("", "docs-"); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	ctx := context.Background()
-	var group errgroup.Group
-	group.Go(func() error {
-		build := exec.Command("go", "build", "-o", bin, "../../cmd/operator")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build the program: %w: %s", err, out)
-		}
-		return nil
-	})
-	started, err := controlplane.Start(ctx, controlplane.Options{})
-	if err != nil {
-		return 0, errors.Join(err, group.Wait())
-	}
-	defer func() { err = errors.Join(err, started.Stop()) }()
-	plane = started
+// prepare makes the namespace of the examples, and the kind of certificates that one is about.
+func prepare(ctx context.Context, plane *controlplane.ControlPlane) error {
 	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", "../../config/default"},
 		{"apply", "--server-side", "-f", "testdata/certificates.yaml"},
 		{"wait", "--for=condition=Established", "crd", "--all"},
 		{"create", "namespace", namespace},
 	} {
 		if _, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", args...); err != nil {
-			return 0, errors.Join(err, group.Wait())
+			return err
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
+	return nil
 }
 
 func must(t *testing.T, err error) {

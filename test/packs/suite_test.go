@@ -3,7 +3,6 @@
 package packs
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,57 +13,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-logr/logr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/yaml"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/test/installed"
 )
 
 const samples = "../../config/samples"
 
 var plane *controlplane.ControlPlane
 
-// operator is the program, built.
-var operator string
+// bin is where the program is built.
+var bin string
 
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// run builds the program, starts a control plane, and installs on it what a user installs.
-func run(m *testing.M) (code int, err error) {
-	bin, err := os.MkdirTemp("", "packs-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	operator = filepath.Join(bin, "operator")
-	build := exec.Command("go", "build", "-o", operator, "../../cmd/operator")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the program: %w: %s", err, out)
-	}
-	if plane, err = controlplane.Start(context.Background(), controlplane.Options{}); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, plane.Stop()) }()
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", "../../config/default"},
-		{"wait", "--for=condition=Established", "crd", "--all"},
-	} {
-		if _, _, err := controlplane.Kubectl(context.Background(), plane.Kubeconfig, "", args...); err != nil {
-			return 0, err
-		}
-	}
-	return m.Run(), nil
+	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin})
 }
 
 func must(t *testing.T, err error) {
@@ -187,7 +151,7 @@ type report struct {
 func check(t *testing.T, manifests string, flags ...string) report {
 	t.Helper()
 	args := append([]string{"invariants", "check", "-f", "-", "-o", "json", "--kubeconfig", plane.Kubeconfig}, flags...)
-	cmd := exec.CommandContext(t.Context(), operator, args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "operator"), args...)
 	cmd.Stdin = strings.NewReader(manifests)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
