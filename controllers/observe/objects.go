@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/clock"
 
@@ -321,14 +322,15 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
 		o.memory = NewBudget(maxWatched, maxWatchedPerNamespace)
 	}
-	if !slices.Equal(o.needs[system][what], keys) && o.tooMany(system.Namespace, keys) {
+	changed := !slices.Equal(o.needs[system][what], keys)
+	if changed && o.tooMany(system.Namespace, keys) {
 		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("spec.source.kubernetes: the Invariants of namespace %s need more than %d watches "+
 			"together; use fewer selectors, kinds or namespaces, or namespaces: [\"*\"]", system.Namespace, maxWatches)}
 	}
-	if o.needs[system] == nil {
-		o.needs[system] = map[string][]watchKey{}
-	}
-	if !slices.Equal(o.needs[system][what], keys) {
+	if changed {
+		if o.needs[system] == nil {
+			o.needs[system] = map[string][]watchKey{}
+		}
 		o.needs[system][what] = keys
 		o.stopUnneeded()
 	}
@@ -349,39 +351,33 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 
 // tooMany tells whether the systems of a namespace would need too many watches with these.
 func (o *Objects) tooMany(namespace string, keys []watchKey) bool {
-	needed := map[watchKey]bool{}
-	for _, key := range keys {
-		needed[key] = true
-	}
-	for system, needs := range o.needs {
-		if system.Namespace != namespace {
-			continue
-		}
-		for _, keys := range needs {
-			for _, key := range keys {
-				needed[key] = true
-			}
-		}
-	}
-	return len(needed) > maxWatches
+	needed := o.needed(func(system types.NamespacedName) bool { return system.Namespace == namespace })
+	return needed.Insert(keys...).Len() > maxWatches
 }
 
 // stopUnneeded ends the watches that no system needs.
 func (o *Objects) stopUnneeded() {
-	needed := map[watchKey]bool{}
-	for _, needs := range o.needs {
-		for _, keys := range needs {
-			for _, key := range keys {
-				needed[key] = true
-			}
-		}
-	}
+	needed := o.needed(func(types.NamespacedName) bool { return true })
 	for key, w := range o.watches {
-		if !needed[key] {
+		if !needed.Has(key) {
 			w.stop()
 			delete(o.watches, key)
 		}
 	}
+}
+
+// needed are the watches that some systems need.
+func (o *Objects) needed(of func(system types.NamespacedName) bool) sets.Set[watchKey] {
+	needed := sets.New[watchKey]()
+	for system, needs := range o.needs {
+		if !of(system) {
+			continue
+		}
+		for _, keys := range needs {
+			needed.Insert(keys...)
+		}
+	}
+	return needed
 }
 
 // narrow makes a list or a watch select what the key says.
