@@ -57,7 +57,8 @@ func newCheckCommand(c cli.Common) *cobra.Command {
 snapshot that a ticket would carry. Nothing is changed: try an invariant with it before you apply it.
 
 A file is validated by the API server first, as kubectl apply --dry-run=server does; where that cannot be asked, check says
-so and goes on. Sources are read from this machine. One whose address only the cluster can reach is checked in the monitor's
+so and goes on. Sources are read from this machine, Kubernetes objects and the Secrets that a file names with your own rights;
+the Secrets that an applied invariant names only with --send-credentials. One whose address only the cluster can reach is checked in the monitor's
 pod:
 
   kubectl exec -i -n operator-system deploy/operator-monitor -- /operator invariants check -f - < FILE
