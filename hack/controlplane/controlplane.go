@@ -67,6 +67,9 @@ type ControlPlane struct {
 	plane       *envtest.ControlPlane
 	controllers *programs.Process
 	client      client.Client
+	// http is the administrator's, and log takes the output of all programs.
+	http *http.Client
+	log  io.Writer
 
 	stop    sync.Once
 	stopErr error
@@ -97,7 +100,8 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 	if log == nil {
 		log = io.Discard
 	}
-	if err := c.start(ctx, &lockedWriter{w: log}, o.APIServerArgs); err != nil {
+	c.log = &lockedWriter{w: log}
+	if err := c.start(ctx, c.log, o.APIServerArgs); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting a control plane: %w", err), c.Stop())
 	}
 	return c, nil
@@ -226,16 +230,15 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 		return err
 	}
 	// envtest takes any answer on that port for a sign of life. Only our own server has our certificate.
-	httpClient, err := rest.HTTPClientFor(c.Config)
-	if err != nil {
+	if c.http, err = rest.HTTPClientFor(c.Config); err != nil {
 		return fmt.Errorf("making the administrator's HTTP client: %w", err)
 	}
-	options := client.Options{HTTPClient: httpClient, Scheme: scheme.Scheme, Log: logr.Discard()}
+	options := client.Options{HTTPClient: c.http, Scheme: scheme.Scheme, Log: logr.Discard()}
 	if c.client, err = client.New(c.Config, options); err != nil {
 		return fmt.Errorf("making the administrator's client: %w", err)
 	}
 	return poll(ctx, "kube-apiserver to be ready", func(ctx context.Context) error {
-		err := get(ctx, httpClient, c.Config.Host+"readyz")
+		err := get(ctx, c.http, c.Config.Host+"readyz")
 		if notOurs := (&tls.CertificateVerificationError{}); errors.As(err, &notOurs) {
 			return fatal{fmt.Errorf("%w: %w", errPortTaken, err)}
 		}

@@ -37,13 +37,20 @@ func Launcher(dir, name, path string) (string, error) {
 
 // KillNoted kills what a launcher's script has become, if it was started.
 func KillNoted(launcher string) {
+	_ = SignalNoted(launcher, syscall.SIGKILL) // fails only when it was not started or has ended
+}
+
+// SignalNoted sends a signal to what a launcher's script has become.
+func SignalNoted(launcher string, signal syscall.Signal) error {
 	content, err := os.ReadFile(launcher + ".pid")
 	if err != nil {
-		return
+		return fmt.Errorf("reading what %s has become: %w", launcher, err)
 	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(content))); err == nil {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // fails only when it has ended
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return fmt.Errorf("reading what %s has become: %w", launcher, err)
 	}
+	return syscall.Kill(pid, signal)
 }
 
 func quote(s string) string {

@@ -29,6 +29,8 @@ type Options struct {
 	Bin   *string
 	// Prepare, if set, does what else is needed before the tests.
 	Prepare func(ctx context.Context, plane *controlplane.ControlPlane) error
+	// After, if set, is called after the tests.
+	After func()
 }
 
 // Main builds and installs, runs the tests of the package, removes all of it, and exits. Where that fails, it prints why and exits with
@@ -60,7 +62,11 @@ func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
 	if err := group.Wait(); err != nil {
 		return 0, err
 	}
-	return m.Run(), nil
+	code = m.Run()
+	if o.After != nil {
+		o.After()
+	}
+	return code, nil
 }
 
 // build builds the programs.

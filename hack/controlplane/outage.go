@@ -1,0 +1,70 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"syscall"
+
+	"invariant.dev/operator/hack/programs"
+)
+
+// EtcdSocket is the path of the Unix socket on which the control plane's etcd answers: what the API server stores can be
+// read, watched and compacted there, past the API server.
+func (c *ControlPlane) EtcdSocket() string { return filepath.Join(c.dir, "etcd.sock") }
+
+// KillEtcd kills etcd as kill -9 does. Its data stays: StartEtcd starts it again on them. Until then the API server
+// answers what needs etcd with errors or not at all.
+func (c *ControlPlane) KillEtcd() error {
+	if err := c.etcd.Kill(); err != nil {
+		return fmt.Errorf("killing etcd: %w", err)
+	}
+	return nil
+}
+
+// StartEtcd starts etcd again after KillEtcd, and returns when it answers. ctx bounds the start.
+func (c *ControlPlane) StartEtcd(ctx context.Context) error {
+	if err := c.startEtcd(ctx, c.log); err != nil {
+		return fmt.Errorf("starting etcd again: %w", err)
+	}
+	return nil
+}
+
+// KillAPIServer kills the API server as kill -9 does, with all connections to it. StartAPIServer starts it again.
+func (c *ControlPlane) KillAPIServer() error {
+	programs.KillNoted(c.plane.APIServer.Path)
+	// It has ended: this only waits until that is noticed.
+	if err := c.plane.APIServer.Stop(); err != nil {
+		return fmt.Errorf("killing kube-apiserver: %w", err)
+	}
+	return nil
+}
+
+// StopAPIServer ends the API server in an orderly way, as an upgrade does. StartAPIServer starts it again.
+func (c *ControlPlane) StopAPIServer() error {
+	if err := c.plane.APIServer.Stop(); err != nil {
+		return fmt.Errorf("stopping kube-apiserver: %w", err)
+	}
+	return nil
+}
+
+// StartAPIServer starts the API server again, at the same address, with the same certificates, on the same etcd, and returns
+// when it is ready. ctx bounds the start.
+func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
+	interrupt := context.AfterFunc(ctx, func() { programs.KillNoted(c.plane.APIServer.Path) })
+	defer interrupt()
+	if err := c.plane.APIServer.Start(); err != nil {
+		return fmt.Errorf("starting kube-apiserver again: %w", err)
+	}
+	return poll(ctx, "kube-apiserver to be ready", func(ctx context.Context) error {
+		return get(ctx, c.http, c.Config.Host+"readyz")
+	})
+}
+
+// SignalAPIServer sends the API server a signal: SIGSTOP makes it hang, SIGCONT ends that.
+func (c *ControlPlane) SignalAPIServer(signal syscall.Signal) error {
+	if err := programs.SignalNoted(c.plane.APIServer.Path, signal); err != nil {
+		return fmt.Errorf("signalling kube-apiserver: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,621 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// Breach is a rule that did not hold.
+type Breach struct {
+	Rule      string
+	Namespace string
+	Ticket    string
+	Revision  int64
+	Text      string
+}
+
+func (b Breach) String() string {
+	return fmt.Sprintf("%s: %s/%s at revision %d: %s", b.Rule, b.Namespace, b.Ticket, b.Revision, b.Text)
+}
+
+// Tolerance is what the checks leave to the machine.
+type Tolerance struct {
+	// Early is how far the time of a cycle, which is its tick in whole seconds, may lie before what it saw.
+	Early time.Duration
+	// Late is how long a busy machine may take for what should be done at once.
+	Late time.Duration
+	// Retention is how long a resolved ticket stays; zero: for ever.
+	Retention time.Duration
+	// Skew is how far the monitors' clocks may be off.
+	Skew time.Duration
+}
+
+// WhatClearedResolves is the rule that holds only when all has settled.
+const WhatClearedResolves = "what has cleared resolves"
+
+// rules are all checks, by the rule that they check.
+var rules = []struct {
+	name  string
+	check func(*account)
+}{
+	{"one open ticket per violation key", oneHolder},
+	{"a ticket's number is used once", numbers},
+	{"no ticket without a fault", grounded},
+	{"every fault has its ticket", answered},
+	{"one ticket per fault", undoubled},
+	{"a grace period neither ends early nor starts over", grace},
+	{"only an observation clears", cleared},
+	{WhatClearedResolves, finished},
+	{"a hold is a promise", holds},
+	{"a person's words survive", words},
+	{"what was confirmed is done", confirmed},
+	{"the monitor's writes make no person's fail", unhindered},
+	{"a state never goes back", forward},
+	{"a cycle counts once", counted},
+	{"no ticket is lost", kept},
+}
+
+// Check tells which rules did not hold until now, which is when the disturbances have been over for long enough for all to settle.
+func (h *History) Check(now time.Time, t Tolerance) []Breach {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := newAccount(h, now, t)
+	for _, rule := range rules {
+		a.rule = rule.name
+		rule.check(a)
+	}
+	return a.breaches
+}
+
+// key is a violation key with its namespace.
+type key struct {
+	Place
+	Reason v1alpha1.ViolationReason
+}
+
+// account is a history in the order in which the checks read it.
+type account struct {
+	*History
+	Tolerance
+	now      time.Time
+	rule     string
+	breaches []Breach
+	// tickets are the versions of each ticket, oldest first.
+	tickets map[string][]Version
+	order   []string
+	spans   map[key][]Span
+	policy  map[Place]Policy
+}
+
+func newAccount(h *History, now time.Time, t Tolerance) *account {
+	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, spans: map[key][]Span{}, policy: map[Place]Policy{}}
+	slices.SortStableFunc(h.versions, func(x, y Version) int { return cmp.Compare(x.Revision, y.Revision) })
+	for _, v := range h.versions {
+		name := v.Namespace + "/" + v.Name
+		if a.tickets[name] == nil {
+			a.order = append(a.order, name)
+		}
+		a.tickets[name] = append(a.tickets[name], v)
+	}
+	for _, f := range h.faults {
+		k := key{f.Place, f.Reason}
+		a.spans[k] = append(a.spans[k], f.Span)
+	}
+	for _, p := range h.policies {
+		a.policy[Place{Namespace: p.Namespace, Invariant: p.Invariant}] = p
+	}
+	return a
+}
+
+func (a *account) breach(v Version, format string, args ...any) {
+	a.breaches = append(a.breaches, Breach{a.rule, v.Namespace, v.Name, v.Revision, fmt.Sprintf(format, args...)})
+}
+
+// steps calls do with each version of each ticket and the one before it, which has no Ticket for the first.
+func (a *account) steps(do func(before, after Version)) {
+	for _, name := range a.order {
+		before := Version{}
+		for _, v := range a.tickets[name] {
+			do(before, v)
+			before = v
+		}
+	}
+}
+
+func (a *account) policyOf(k key) Policy {
+	return a.policy[Place{Namespace: k.Namespace, Invariant: k.Invariant}]
+}
+
+func keyOf(namespace string, v v1alpha1.Violation) key {
+	return key{Place{namespace, v.Invariant, v.StoreID}, v.Reason}
+}
+
+// entry is what a ticket's status says of a violation: counting and active where a write is missing.
+func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
+	for _, e := range t.Status.Violations {
+		if e.Invariant == v.Invariant && e.StoreID == v.StoreID && e.Reason == v.Reason {
+			return e
+		}
+	}
+	return v1alpha1.ViolationStatus{Active: true, Pending: v.Pending}
+}
+
+// settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
+func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
+
+// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able all the time.
+func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
+	for _, s := range a.able[namespace] {
+		start, end := s.Start, s.until(a.now)
+		if start.Before(from) {
+			start = from
+		}
+		if end.Sub(start) >= length {
+			return start.Add(length), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// oneHolder wants that no ticket opens with a key that another open ticket has.
+func oneHolder(a *account) {
+	open := map[key]map[string]bool{}
+	latest := map[string]*v1alpha1.Ticket{}
+	for _, v := range a.versions {
+		name := v.Namespace + "/" + v.Name
+		isNew := latest[name] == nil && v.Ticket != nil
+		if before := latest[name]; before != nil {
+			for _, violation := range before.Spec.Violations {
+				delete(open[keyOf(v.Namespace, violation)], name)
+			}
+		}
+		latest[name] = v.Ticket
+		if v.Ticket == nil || !v.Ticket.IsOpen() {
+			continue
+		}
+		for _, violation := range v.Ticket.Spec.Violations {
+			k := keyOf(v.Namespace, violation)
+			if open[k] == nil {
+				open[k] = map[string]bool{}
+			}
+			if isNew && len(open[k]) > 0 {
+				a.breach(v, "opens with %v, which %v has", k, open[k])
+			}
+			open[k][name] = true
+		}
+	}
+}
+
+// numbers wants that each new ticket of a system has a higher number than all before it.
+func numbers(a *account) {
+	highest := map[string]int{}
+	a.inOrderOfCreation(func(v Version) {
+		system, number := v.Namespace+"/"+v.Ticket.Spec.System, v.Ticket.Number()
+		if number <= highest[system] {
+			a.breach(v, "opens after number %d", highest[system])
+		}
+		highest[system] = max(highest[system], number)
+	})
+}
+
+func (a *account) inOrderOfCreation(do func(Version)) {
+	exists := map[string]bool{}
+	for _, v := range a.versions {
+		name := v.Namespace + "/" + v.Name
+		if v.Ticket != nil && !exists[name] {
+			do(v)
+		}
+		exists[name] = v.Ticket != nil
+	}
+}
+
+// grounded wants that what a ticket opens with was broken when it was first seen, and not long before it opened.
+func grounded(a *account) {
+	a.inOrderOfCreation(func(v Version) {
+		for _, violation := range v.Ticket.Spec.Violations {
+			k := keyOf(v.Namespace, violation)
+			p := a.policyOf(k)
+			first := violation.FirstSeenTime.Go()
+			if _, found := a.faultAt(k, first); !found {
+				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
+				continue
+			}
+			stale := v.At.Add(-p.Interval - p.Timeout - p.ResolveAfter - a.Late)
+			if !slices.ContainsFunc(a.spans[k], func(s Span) bool { return s.Start.Before(v.At) && s.until(a.now).After(stale) }) {
+				a.breach(v, "%v had been well for long when it opened", k)
+			}
+		}
+	})
+}
+
+// faultAt is the fault of a key in which a moment lies, by the clocks of the monitors.
+func (a *account) faultAt(k key, at time.Time) (Span, bool) {
+	late := a.Late + a.policyOf(k).Timeout
+	for _, s := range slices.Backward(a.spans[k]) {
+		if !at.Before(s.Start.Add(-a.Early-a.Skew)) && !at.After(s.until(a.now).Add(late+a.Skew)) {
+			return s, true
+		}
+	}
+	return Span{}, false
+}
+
+// answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
+// an open ticket by then.
+func answered(a *account) {
+	for k, spans := range a.spans {
+		p := a.policyOf(k)
+		for _, s := range spans {
+			deadline, demanded := a.deadline(k, p, s)
+			if !demanded || a.standsBy(k, s.Start, deadline) {
+				continue
+			}
+			a.breaches = append(a.breaches, Breach{Rule: a.rule, Namespace: k.Namespace, Text: fmt.Sprintf(
+				"%v was broken from %s to %s, and no open ticket says so by %s", k, clock(s.Start), clock(s.until(a.now)), clock(deadline))})
+		}
+	}
+}
+
+// deadline is when a fault must stand in a ticket, and whether it lasts until then.
+func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
+	seen, able := a.firstAble(k.Namespace, s.Start, a.settle(p))
+	if !able {
+		return time.Time{}, false
+	}
+	grace := p.GracePeriod
+	if k.Reason == v1alpha1.Unobservable {
+		grace = p.UnobservableAfter
+	}
+	deadline, able := a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
+}
+
+// blind tells whether the source of a store could not be read at some time: then no deadline stands.
+func (a *account) blind(k key, from, to time.Time) bool {
+	if k.Reason == v1alpha1.Unobservable {
+		return false
+	}
+	source := key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
+	return slices.ContainsFunc(a.spans[source], func(s Span) bool { return s.Start.Before(to) && s.until(a.now).After(from) })
+}
+
+// standsBy tells whether at some time of that stretch an open ticket counted a key as active.
+func (a *account) standsBy(k key, from, to time.Time) bool {
+	for _, name := range a.order {
+		versions := a.tickets[name]
+		if versions[0].Namespace != k.Namespace {
+			continue
+		}
+		for i, v := range versions {
+			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.After(to) {
+				continue
+			}
+			if i+1 < len(versions) && versions[i+1].At.Before(from) {
+				continue
+			}
+			if countsActive(v, k) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func countsActive(v Version, k key) bool {
+	for _, violation := range v.Ticket.Spec.Violations {
+		if keyOf(v.Namespace, violation) == k {
+			e := entry(v.Ticket, violation)
+			return e.Active && !e.Pending
+		}
+	}
+	return false
+}
+
+// undoubled wants that a fault opens one ticket, and another only after somebody resolved or deleted one that had it.
+func undoubled(a *account) {
+	for k, spans := range a.spans {
+		for _, s := range spans {
+			opened, again := 0, 0
+			last := Version{}
+			for _, name := range a.order {
+				before := Version{}
+				for _, v := range a.tickets[name] {
+					had := before.Ticket != nil && hasKey(before, k)
+					inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now).Add(a.settle(a.policyOf(k))))
+					switch {
+					case inside && before.Ticket == nil && v.Ticket != nil && hasKey(v, k):
+						opened, last = opened+1, v
+					case inside && had && before.Ticket.IsOpen() && (v.Ticket == nil || byHand(v.Ticket)):
+						again++
+					}
+					before = v
+				}
+			}
+			if opened > again+1 {
+				a.breach(last, "is ticket %d for %v, broken once from %s to %s; %d were resolved or deleted by people", opened, k, clock(s.Start), clock(s.until(a.now)), again)
+			}
+		}
+	}
+}
+
+func hasKey(v Version, k key) bool {
+	return slices.ContainsFunc(v.Ticket.Spec.Violations, func(violation v1alpha1.Violation) bool { return keyOf(v.Namespace, violation) == k })
+}
+
+func byHand(t *v1alpha1.Ticket) bool {
+	return t.Status.State == v1alpha1.Resolved && (t.Status.Resolution == nil || t.Status.Resolution.Reason == "" || t.Status.Resolution.Reason == v1alpha1.Manual)
+}
+
+// grace wants that what counts was violated for its grace period, and that first-seen times are true: no later than when a
+// monitor was first able to see it.
+func grace(a *account) {
+	a.inOrderOfCreation(func(v Version) {
+		for _, violation := range v.Ticket.Spec.Violations {
+			k := keyOf(v.Namespace, violation)
+			p := a.policyOf(k)
+			first, opened := violation.FirstSeenTime.Go(), v.Ticket.Spec.OpenedTime.Go()
+			if !violation.Pending && violation.Reason == v1alpha1.Violated && opened.Sub(first) < p.GracePeriod-a.Skew {
+				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
+			}
+			fault, found := a.faultAt(k, first)
+			if !found {
+				continue // grounded says so
+			}
+			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
+				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
+			}
+			if violation.Pending || a.blind(k, fault.Start, v.At) {
+				continue
+			}
+			wait := p.GracePeriod
+			if k.Reason == v1alpha1.Unobservable {
+				wait = p.UnobservableAfter
+			}
+			if due, ok := a.firstAble(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
+				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
+			}
+		}
+	})
+}
+
+// firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
+func (a *account) firstOf(ticket Version, k key, fault Span) bool {
+	for _, v := range a.versions {
+		if v.Revision >= ticket.Revision {
+			return true
+		}
+		if v.Namespace == k.Namespace && v.Ticket != nil && hasKey(v, k) && (v.Ticket.IsOpen() || !v.At.Before(fault.Start)) && v.At.After(fault.Start.Add(-a.Late-a.policyOf(k).ResolveAfter-a.settle(a.policyOf(k)))) {
+			return false
+		}
+	}
+	return true
+}
+
+// cleared wants that a violation clears only when a look can have found it satisfied.
+func cleared(a *account) {
+	a.steps(func(before, after Version) {
+		if before.Ticket == nil || after.Ticket == nil {
+			return
+		}
+		for _, violation := range after.Ticket.Spec.Violations {
+			was, is := entry(before.Ticket, violation), entry(after.Ticket, violation)
+			if !was.Active || is.Active || is.ClearedReason != "" {
+				continue
+			}
+			k := keyOf(after.Namespace, violation)
+			p := a.policyOf(k)
+			if from := after.At.Add(-p.Interval - p.Timeout - a.Late); !a.wellBetween(k, from, after.At) {
+				a.breach(after, "%v clears, but was broken or could not be seen all the time from %s to %s", k, clock(from), clock(after.At))
+			}
+		}
+	})
+}
+
+// wellBetween tells whether there was a moment at which a store was well and its source could be read.
+func (a *account) wellBetween(k key, from, to time.Time) bool {
+	all := slices.Clone(a.spans[k])
+	if k.Reason == v1alpha1.Violated {
+		all = append(all, a.spans[key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}]...)
+	}
+	slices.SortFunc(all, func(x, y Span) int { return x.Start.Compare(y.Start) })
+	for _, s := range all {
+		if s.Start.After(from) {
+			break
+		}
+		if end := s.until(a.now); end.After(from) {
+			from = end
+		}
+	}
+	return from.Before(to)
+}
+
+// finished wants that an open ticket is about a fault that lasts, or held, or was written on and is a duplicate.
+func finished(a *account) {
+	for _, name := range a.order {
+		versions := a.tickets[name]
+		v := versions[len(versions)-1]
+		if v.Ticket == nil || !v.Ticket.IsOpen() || v.Ticket.Held() {
+			continue
+		}
+		if !slices.ContainsFunc(v.Ticket.Spec.Violations, func(violation v1alpha1.Violation) bool {
+			return slices.ContainsFunc(a.spans[keyOf(v.Namespace, violation)], func(s Span) bool { return s.End.IsZero() })
+		}) {
+			a.breach(v, "is still open, although nothing of it is broken and nobody holds it: %+v", v.Ticket.Status.Violations)
+		}
+	}
+}
+
+// holds wants that the monitor resolves nothing that is held.
+func holds(a *account) {
+	a.steps(func(before, after Version) {
+		if before.Ticket == nil || after.Ticket == nil || !before.Ticket.IsOpen() || after.Ticket.IsOpen() || byHand(after.Ticket) {
+			return
+		}
+		if before.Ticket.Held() {
+			a.breach(after, "resolves as %v under the hold %q", after.Ticket.Status.Resolution, before.Ticket.Annotations[v1alpha1.HoldAnnotation])
+		}
+	})
+}
+
+// words wants that what a person wrote stays until a person writes something else there.
+func words(a *account) {
+	a.steps(func(before, after Version) {
+		if before.Ticket == nil || after.Ticket == nil {
+			return
+		}
+		for _, kind := range []ActKind{Hold, Acknowledge, Diagnose, Resolve} {
+			was, is := word(before.Ticket, kind), word(after.Ticket, kind)
+			if was == "" || was == is || a.allows(after, kind) {
+				continue
+			}
+			a.breach(after, "%s %q became %q, and nobody did that", kind, was, is)
+		}
+	})
+}
+
+// word is what stands on a ticket where an act of that kind writes.
+func word(t *v1alpha1.Ticket, kind ActKind) string {
+	switch s := t.Status; {
+	case kind == Hold:
+		return t.Annotations[v1alpha1.HoldAnnotation]
+	case kind == Acknowledge && s.Acknowledgement != nil:
+		return s.Acknowledgement.By + ": " + s.Acknowledgement.Note
+	case kind == Diagnose && s.Diagnosis != nil:
+		return s.Diagnosis.By + ": " + s.Diagnosis.Text
+	case kind == Resolve && s.Resolution != nil:
+		return s.Resolution.By + ": " + s.Resolution.Note
+	default:
+		return ""
+	}
+}
+
+// allows tells whether somebody asked for an act that changes a word, and what now stands there is what they asked for.
+func (a *account) allows(v Version, kind ActKind) bool {
+	return slices.ContainsFunc(a.acts, func(act *Act) bool {
+		if act.Namespace != v.Namespace || act.Ticket != v.Name || act.Asked.After(v.At) {
+			return false
+		}
+		if kind == Hold && act.Kind == Unhold {
+			return word(v.Ticket, Hold) == ""
+		}
+		return act.Kind == kind && act.done(v.Ticket)
+	})
+}
+
+// done tells whether a ticket shows the act.
+func (act *Act) done(t *v1alpha1.Ticket) bool {
+	switch s := t.Status; act.Kind {
+	case Hold:
+		return t.Annotations[v1alpha1.HoldAnnotation] == act.Word
+	case Unhold:
+		return t.Annotations[v1alpha1.HoldAnnotation] == ""
+	case Acknowledge:
+		return s.Acknowledgement != nil && s.Acknowledgement.Note == act.Word
+	case Diagnose:
+		return s.Diagnosis != nil && s.Diagnosis.Text == act.Word
+	case Resolve:
+		return s.Resolution != nil && s.Resolution.Note == act.Word && s.State == v1alpha1.Resolved
+	default:
+		return false
+	}
+}
+
+// confirmed wants that each act that the API server confirmed is in a version written meanwhile.
+func confirmed(a *account) {
+	for _, act := range a.acts {
+		if act.Confirmed.IsZero() {
+			continue
+		}
+		versions := a.tickets[act.Namespace+"/"+act.Ticket]
+		done := slices.ContainsFunc(versions, func(v Version) bool {
+			if v.Ticket == nil {
+				return act.Kind == Delete
+			}
+			return act.done(v.Ticket)
+		})
+		if !done {
+			a.breach(Version{Namespace: act.Namespace, Name: act.Ticket}, "%s %q of %s was confirmed, and no version shows it", act.Kind, act.Word, clock(act.Asked))
+		}
+	}
+}
+
+// unhindered wants that no act of a person met a conflict: people's writes are not conditional.
+func unhindered(a *account) {
+	for _, act := range a.acts {
+		if apierrors.IsConflict(act.Err) {
+			a.breach(Version{Namespace: act.Namespace, Name: act.Ticket}, "%s %q was refused: %v", act.Kind, act.Word, act.Err)
+		}
+	}
+}
+
+// forward wants that states go forward, and records that are written once stay.
+func forward(a *account) {
+	a.steps(func(before, after Version) {
+		if before.Ticket == nil || after.Ticket == nil {
+			return
+		}
+		if from, to := before.Ticket.Status.State, after.Ticket.Status.State; !from.CanBecome(to) {
+			a.breach(after, "goes from %s back to %s", from, to)
+		}
+	})
+}
+
+// counted wants that counters only rise, and by one in an interval at most.
+func counted(a *account) {
+	a.steps(func(before, after Version) {
+		if after.Ticket == nil {
+			return
+		}
+		s := after.Ticket.Status
+		if before.Ticket != nil && s.Occurrences < before.Ticket.Status.Occurrences {
+			a.breach(after, "counts %d after %d", s.Occurrences, before.Ticket.Status.Occurrences)
+		}
+		interval := time.Duration(0)
+		for _, v := range after.Ticket.Spec.Violations {
+			if p := a.policyOf(keyOf(after.Namespace, v)); interval == 0 || p.Interval < interval {
+				interval = p.Interval
+			}
+		}
+		if s.LastSeenTime == nil || interval == 0 {
+			return
+		}
+		// Both times are cut to whole seconds; the cycle that opens counts too.
+		span := s.LastSeenTime.Go().Sub(after.Ticket.Spec.OpenedTime.Go()) + time.Second + 2*a.Skew
+		if most := int32(span/interval) + 1; s.Occurrences > most {
+			a.breach(after, "counts %d cycles of %s in %s", s.Occurrences, interval, span)
+		}
+	})
+}
+
+// kept wants that a ticket goes only by a person's hand, or resolved, at its time.
+func kept(a *account) {
+	a.steps(func(before, after Version) {
+		if before.Ticket == nil || after.Ticket != nil {
+			return
+		}
+		byPerson := slices.ContainsFunc(a.acts, func(act *Act) bool {
+			return act.Kind == Delete && act.Namespace == after.Namespace && act.Ticket == after.Name && !act.Asked.After(after.At)
+		})
+		if byPerson {
+			return
+		}
+		if before.Ticket.IsOpen() || before.Ticket.Held() {
+			a.breach(after, "was deleted while it was open or held")
+			return
+		}
+		resolved := before.At
+		if r := before.Ticket.Status.Resolution; r != nil && r.Time != nil {
+			resolved = r.Time.Go()
+		}
+		if a.Retention == 0 || after.At.Sub(resolved) < a.Retention-a.Skew {
+			a.breach(after, "was deleted %s after it was resolved", after.At.Sub(resolved))
+		}
+	})
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }

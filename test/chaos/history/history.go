@@ -1,0 +1,203 @@
+// Package history keeps what happened while a monitor was disturbed, and tells whether the rules held. Every version of every
+// ticket comes from etcd, past the monitor and past the API server; what was wrong with the observed systems, what people did
+// and when a monitor was able to check is noted by whoever caused it.
+package history
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+)
+
+// Version is a ticket as one write left it.
+type Version struct {
+	// Revision is etcd's: it orders all versions of all tickets.
+	Revision int64
+	// At is when the write was noticed, some milliseconds after it.
+	At        time.Time
+	Namespace string
+	Name      string
+	// Ticket is nil where the write was its deletion.
+	Ticket *v1alpha1.Ticket
+}
+
+// Span is a stretch of time.
+type Span struct {
+	Start time.Time
+	// End is zero while it lasts.
+	End time.Time
+}
+
+// until is its end, or another where it lasts.
+func (s Span) until(now time.Time) time.Time {
+	if s.End.IsZero() {
+		return now
+	}
+	return s.End
+}
+
+// Place is what a verdict is about: a store, as one Invariant sees it. StoreID is empty for the Invariant's source.
+type Place struct{ Namespace, Invariant, StoreID string }
+
+// Fault is a store that was not as its Invariant wants it, or a source that could not be read.
+type Fault struct {
+	Place
+	Reason v1alpha1.ViolationReason
+	Span
+}
+
+// ActKind is what somebody did to a ticket.
+type ActKind string
+
+// What people do.
+const (
+	Hold        ActKind = "hold"
+	Unhold      ActKind = "unhold"
+	Acknowledge ActKind = "acknowledge"
+	Diagnose    ActKind = "diagnose"
+	Resolve     ActKind = "resolve"
+	Delete      ActKind = "delete"
+)
+
+// Act is something that somebody did to a ticket.
+type Act struct {
+	Namespace, Ticket string
+	Kind              ActKind
+	// Word is what tells it from all other acts: the value of the hold, or the note or text that was written.
+	Word  string
+	Asked time.Time
+	// Confirmed is when the API server said that it is done; zero if it never said so.
+	Confirmed time.Time
+	// Err is what the API server said else.
+	Err error
+}
+
+// Policy is what the rules need to know of an Invariant.
+type Policy struct {
+	Namespace, Invariant                                            string
+	Interval, Timeout, GracePeriod, ResolveAfter, UnobservableAfter time.Duration
+}
+
+// History is what happened. Its methods may be called from several goroutines.
+type History struct {
+	mu       sync.Mutex
+	versions []Version
+	faults   []*Fault
+	acts     []*Act
+	able     map[string][]*Span
+	policies []Policy
+}
+
+// New is an empty history.
+func New() *History { return &History{able: map[string][]*Span{}} }
+
+// Write notes a version of a ticket.
+func (h *History) Write(v Version) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.versions = append(h.versions, v)
+}
+
+// Policy notes what an Invariant wants.
+func (h *History) Policy(p Policy) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.policies = append(h.policies, p)
+}
+
+// Begin notes that a fault begins. It is over when end is called.
+func (h *History) Begin(place Place, reason v1alpha1.ViolationReason, at time.Time) (end func(time.Time)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := &Fault{Place: place, Reason: reason, Span: Span{Start: at}}
+	h.faults = append(h.faults, f)
+	return h.ender(&f.Span)
+}
+
+// Able notes that a monitor is able to check a namespace from now on. It no longer is when end is called.
+func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &Span{Start: at}
+	h.able[namespace] = append(h.able[namespace], s)
+	return h.ender(s)
+}
+
+func (h *History) ender(s *Span) func(time.Time) {
+	return func(at time.Time) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if s.End.IsZero() {
+			s.End = at
+		}
+	}
+}
+
+// Ask notes that somebody does something to a ticket. answer notes what the API server said.
+func (h *History) Ask(namespace, ticket string, kind ActKind, word string, at time.Time) (answer func(error, time.Time)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := &Act{Namespace: namespace, Ticket: ticket, Kind: kind, Word: word, Asked: at}
+	h.acts = append(h.acts, a)
+	return func(err error, at time.Time) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if a.Err = err; err == nil {
+			a.Confirmed = at
+		}
+	}
+}
+
+// Latest is the last version of each ticket that was not deleted, of all namespaces or of one.
+func (h *History) Latest(namespace string) []Version {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	latest := map[string]Version{}
+	for _, v := range h.versions {
+		if namespace == "" || v.Namespace == namespace {
+			latest[v.Namespace+"/"+v.Name] = v
+		}
+	}
+	var versions []Version
+	for _, v := range latest {
+		if v.Ticket != nil {
+			versions = append(versions, v)
+		}
+	}
+	slices.SortFunc(versions, func(a, b Version) int { return int(a.Revision - b.Revision) })
+	return versions
+}
+
+// Counts is how much happened.
+type Counts struct {
+	Versions, Tickets, Faults, Acts, Holds, Words int
+}
+
+// Counts counts.
+func (h *History) Counts() Counts {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := Counts{Versions: len(h.versions), Faults: len(h.faults)}
+	seen := map[string]bool{}
+	for _, v := range h.versions {
+		if key := v.Namespace + "/" + v.Name; !seen[key] {
+			seen[key] = true
+			c.Tickets++
+		}
+	}
+	for _, a := range h.acts {
+		if a.Confirmed.IsZero() {
+			continue
+		}
+		c.Acts++
+		switch a.Kind {
+		case Hold:
+			c.Holds++
+		case Acknowledge, Diagnose:
+			c.Words++
+		}
+	}
+	return c
+}

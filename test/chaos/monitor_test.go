@@ -1,0 +1,107 @@
+package chaos
+
+import (
+	"bytes"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/test/chaos/gate"
+)
+
+// monitor is the installed program, run as its ServiceAccount, behind a gate to the API server.
+type monitor struct {
+	stage *stage
+	name  string
+	flags []string
+	gate  *gate.Gate
+	// kubeconfig leads through the gate.
+	kubeconfig string
+	log        *lastLines
+
+	mu      sync.Mutex
+	process *controlplane.Program
+	starts  int
+}
+
+// monitor makes a monitor with flags more than those that every one here has, and does not start it.
+func (s *stage) monitor(name string, flags ...string) *monitor {
+	s.Helper()
+	g, err := gate.New(s.plane.Config)
+	must(s, err)
+	s.Cleanup(g.Close)
+	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{},
+		flags: append([]string{"--allow-address", "127.0.0.0/8"}, flags...)}
+	m.kubeconfig, err = g.Kubeconfig(s.TempDir(), monitorNamespace, s.token)
+	must(s, err)
+	s.Cleanup(func() {
+		m.kill()
+		if s.Failed() {
+			s.Logf("the end of the log of %s:\n%s", m.name, m.log)
+		}
+	})
+	return m
+}
+
+// start starts the monitor. It has checked something once a system has seen its look.
+func (m *monitor) start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	args := slices.Concat([]string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
+	process, err := m.stage.plane.StartProgram(m.name, filepath.Join(bin, "operator"), m.log, args...)
+	if err != nil {
+		m.stage.Errorf("start %s: %v", m.name, err)
+		return
+	}
+	m.process = process
+	m.starts++
+}
+
+// running is its process, or nil.
+func (m *monitor) running() *controlplane.Program {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		return nil
+	}
+	select {
+	case <-m.process.Ended():
+		return nil
+	default:
+		return m.process
+	}
+}
+
+// kill ends it as kill -9 does. It is no error if it has ended.
+func (m *monitor) kill() {
+	if p := m.running(); p != nil {
+		_ = p.Kill()
+	}
+}
+
+// lastLines keeps the end of what a program prints.
+type lastLines struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (l *lastLines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	const keep = 32 << 10
+	if l.buffer.Len() > 2*keep {
+		l.buffer.Next(l.buffer.Len() - keep)
+	}
+	return l.buffer.Write(b)
+}
+
+func (l *lastLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.String()
+}
+
+// startsAt is how long a monitor may take to its first look, on a busy machine.
+const startsWithin = 30 * time.Second

@@ -1,0 +1,239 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/test/chaos/history"
+)
+
+// aspect is one of the ways in which a store can be ill, and the Invariant that watches it.
+type aspect struct {
+	name                      string
+	gracePeriod, resolveAfter time.Duration
+}
+
+// aspects are broken independently: one that counts at once, one with a grace period, and one that must be well for a while.
+var aspects = []aspect{
+	{name: "up"},
+	{name: "fast", gracePeriod: 4 * time.Second},
+	{name: "empty", resolveAfter: 3 * time.Second},
+}
+
+// Of all Invariants here.
+const (
+	interval          = time.Second
+	sourceTimeout     = 2 * time.Second
+	unobservableAfter = 5 * time.Second
+)
+
+// system is an observed system: a namespace, its stores, and what is wrong with them. All that changes in it is noted in the
+// history.
+type system struct {
+	stage     *stage
+	namespace string
+	server    *httptest.Server
+	looks     atomic.Int64
+
+	mu     sync.Mutex
+	stores []string
+	// ends ends the faults that last.
+	ends map[history.Place]func(time.Time)
+	// silent: the source answers 503.
+	silent bool
+	// starting: a monitor was started, and its first look shows that it is able.
+	starting bool
+	unable   func(time.Time)
+	looked   chan struct{}
+}
+
+// system makes a system of so many stores, all well, and its Invariants.
+func (s *stage) system(name string, stores int) *system {
+	s.Helper()
+	y := &system{stage: s, namespace: s.name + "-" + name, ends: map[history.Place]func(time.Time){}, looked: make(chan struct{})}
+	for i := range stores {
+		y.stores = append(y.stores, fmt.Sprint(i+1))
+	}
+	y.server = httptest.NewServer(http.HandlerFunc(y.answer))
+	s.Cleanup(y.server.Close)
+	must(s, s.plane.Namespace(s.ctx, y.namespace))
+	for _, a := range aspects {
+		y.watch(a)
+	}
+	return y
+}
+
+// watch makes the Invariant of an aspect.
+func (y *system) watch(a aspect) {
+	y.stage.Helper()
+	duration := func(d time.Duration) *v1alpha1.Duration {
+		return &v1alpha1.Duration{Duration: metav1.Duration{Duration: d}}
+	}
+	invariant := &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: y.namespace, Name: a.name}, Spec: v1alpha1.InvariantSpec{
+		System: "sys", Severity: v1alpha1.Critical, Interval: duration(interval), GracePeriod: duration(a.gracePeriod),
+		ResolveAfter: duration(a.resolveAfter), UnobservableAfter: duration(unobservableAfter),
+		Source:     v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: y.server.URL, Items: "self", Timeout: duration(sourceTimeout)}},
+		StoreID:    "self.id",
+		Expression: "self." + a.name,
+	}}
+	must(y.stage, y.stage.api.Create(y.stage.ctx, invariant))
+	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: a.name, Interval: interval, Timeout: sourceTimeout,
+		GracePeriod: a.gracePeriod, ResolveAfter: a.resolveAfter, UnobservableAfter: unobservableAfter})
+}
+
+// answer tells the monitor how the stores are.
+func (y *system) answer(w http.ResponseWriter, _ *http.Request) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.looks.Add(1)
+	if y.starting {
+		y.starting = false
+		y.unable = y.stage.history.Able(y.namespace, time.Now())
+	}
+	close(y.looked)
+	y.looked = make(chan struct{})
+	if y.silent {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	body := make([]map[string]any, 0, len(y.stores))
+	for _, store := range y.stores {
+		reading := map[string]any{"id": store}
+		for _, a := range aspects {
+			reading[a.name] = y.ends[y.place(a, store)] == nil
+		}
+		body = append(body, reading)
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func (y *system) place(a aspect, store string) history.Place {
+	return history.Place{Namespace: y.namespace, Invariant: a.name, StoreID: store}
+}
+
+// turn breaks what is well and mends what is broken.
+func (y *system) turn(a aspect, store string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.set(y.place(a, store), y.ends[y.place(a, store)] == nil, v1alpha1.Violated)
+}
+
+// set breaks or mends a place; y.mu is held.
+func (y *system) set(place history.Place, broken bool, reason v1alpha1.ViolationReason) {
+	end := y.ends[place]
+	switch {
+	case broken && end == nil:
+		y.ends[place] = y.stage.history.Begin(place, reason, time.Now())
+	case !broken && end != nil:
+		end(time.Now())
+		delete(y.ends, place)
+	}
+}
+
+// silence makes the source answer nobody, or ends that.
+func (y *system) silence(silent bool) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.silent = silent
+	for _, a := range aspects {
+		y.set(y.place(a, ""), silent, v1alpha1.Unobservable)
+	}
+}
+
+// heal mends all.
+func (y *system) heal() {
+	y.silence(false)
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for place := range y.ends {
+		y.set(place, false, v1alpha1.Violated)
+	}
+}
+
+// monitored notes that a monitor was started: its next look shows that it is able.
+func (y *system) monitored() {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.unable == nil {
+		y.starting = true
+	}
+}
+
+// unmonitored notes that no monitor is able any more.
+func (y *system) unmonitored() {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.starting = false
+	if y.unable != nil {
+		y.unable(time.Now())
+		y.unable = nil
+	}
+}
+
+// nextLook waits for a look that begins after now, and tells whether there was one in that time.
+func (y *system) nextLook(ctx context.Context, within time.Duration) bool {
+	y.mu.Lock()
+	looked := y.looked
+	y.mu.Unlock()
+	select {
+	case <-looked:
+		return true
+	case <-ctx.Done():
+	case <-time.After(within):
+	}
+	return false
+}
+
+// live breaks and mends things at random until the context ends. Each stays as it is for long enough to tell one fault from the
+// next; now and then the source answers nobody.
+func (y *system) live(ctx context.Context) {
+	rng := y.stage.fork()
+	var all []*turning
+	for _, a := range aspects {
+		for _, store := range y.stores {
+			all = append(all, &turning{do: func(bool) { y.turn(a, store) }, well: [2]time.Duration{3 * time.Second, 12 * time.Second}, ill: [2]time.Duration{3 * time.Second, 12 * time.Second}})
+		}
+	}
+	all = append(all, &turning{do: y.silence, well: [2]time.Duration{15 * time.Second, 40 * time.Second}, ill: [2]time.Duration{3 * time.Second, 12 * time.Second}})
+	for wait(ctx, 50*time.Millisecond) {
+		for _, t := range all {
+			t.turn(rng, time.Now())
+		}
+	}
+}
+
+// turning is something that is well and ill in turn, each for a random time between two.
+type turning struct {
+	do        func(ill bool)
+	well, ill [2]time.Duration
+
+	next  time.Time
+	isIll bool
+}
+
+func (t *turning) turn(rng *rand.Rand, now time.Time) {
+	switch {
+	case t.next.IsZero():
+		t.next = now.Add(between(rng, 0, t.well[1]))
+		return
+	case now.Before(t.next):
+		return
+	}
+	t.isIll = !t.isIll
+	t.do(t.isIll)
+	lasts := t.well
+	if t.isIll {
+		lasts = t.ill
+	}
+	t.next = now.Add(between(rng, lasts[0], lasts[1]))
+}
