@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"sync"
@@ -12,13 +13,15 @@ import (
 	"invariant.dev/operator/test/chaos/history"
 )
 
+var kills = flag.Int("kills", 1000, "how often the long form kills the monitor")
+
 // busy is what the checks leave to a machine with all of this on two cores.
 var busy = history.Tolerance{Early: 2 * time.Second, Late: 4 * time.Second}
 
 // TestKills kills the monitor at random moments, and at each write of a cycle in turn: before it, after it, and with its answer lost.
 func TestKills(t *testing.T) {
 	s := newStage(t, plane)
-	kills := shortOr(6, 1000)
+	kills := shortOr(6, *kills)
 	const lanes = 3
 	var wg sync.WaitGroup
 	for lane := range lanes {

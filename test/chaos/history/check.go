@@ -192,16 +192,22 @@ func oneHolder(a *account) {
 	}
 }
 
-// numbers wants that each new ticket of a system has a higher number than all before it.
+// numbers wants that each new ticket of a system has a higher number than all before it. Where a person deleted the newest, nothing
+// may remember its number.
 func numbers(a *account) {
 	highest := map[string]int{}
 	a.inOrderOfCreation(func(v Version) {
 		system, number := v.Namespace+"/"+v.Ticket.Spec.System, v.Ticket.Number()
-		if number <= highest[system] {
+		if number <= highest[system] && !a.deletedBefore(v) {
 			a.breach(v, "opens after number %d", highest[system])
 		}
 		highest[system] = max(highest[system], number)
 	})
+}
+
+// deletedBefore tells whether an earlier ticket of that name was deleted.
+func (a *account) deletedBefore(v Version) bool {
+	return slices.ContainsFunc(a.tickets[v.Namespace+"/"+v.Name], func(earlier Version) bool { return earlier.Ticket == nil && earlier.Revision < v.Revision })
 }
 
 func (a *account) inOrderOfCreation(do func(Version)) {
@@ -316,30 +322,38 @@ func countsActive(v Version, k key) bool {
 	return false
 }
 
-// undoubled wants that a fault opens one ticket, and another only after somebody resolved or deleted one that had it.
+// undoubled wants that a fault counts in one ticket, and in another only after somebody resolved or deleted one in which it did.
 func undoubled(a *account) {
 	for k, spans := range a.spans {
-		for _, s := range spans {
-			opened, again := 0, 0
-			last := Version{}
-			for _, name := range a.order {
-				before := Version{}
-				for _, v := range a.tickets[name] {
-					had := before.Ticket != nil && hasKey(before, k)
-					inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now).Add(a.settle(a.policyOf(k))))
-					switch {
-					case inside && before.Ticket == nil && v.Ticket != nil && hasKey(v, k):
-						opened, last = opened+1, v
-					case inside && had && before.Ticket.IsOpen() && (v.Ticket == nil || byHand(v.Ticket)):
-						again++
-					}
-					before = v
-				}
+		for i, s := range spans {
+			until := s.until(a.now).Add(a.settle(a.policyOf(k)))
+			if i+1 < len(spans) && spans[i+1].Start.Before(until) {
+				until = spans[i+1].Start
 			}
-			if opened > again+1 {
-				a.breach(last, "is ticket %d for %v, broken once from %s to %s; %d were resolved or deleted by people", opened, k, clock(s.Start), clock(s.until(a.now)), again)
-			}
+			a.undoubledIn(k, Span{s.Start, until})
 		}
+	}
+}
+
+func (a *account) undoubledIn(k key, s Span) {
+	began, again := 0, 0
+	last := Version{}
+	for _, name := range a.order {
+		before := Version{}
+		for _, v := range a.tickets[name] {
+			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && countsActive(v, k)
+			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now))
+			switch {
+			case inside && counts && !counted:
+				began, last = began+1, v
+			case inside && counted && (v.Ticket == nil || byHand(v.Ticket)):
+				again++
+			}
+			before = v
+		}
+	}
+	if began > again+1 {
+		a.breach(last, "is ticket %d in which %v counts, broken once from %s to %s; %d were resolved or deleted by people", began, k, clock(s.Start), clock(s.until(a.now)), again)
 	}
 }
 

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -85,6 +86,8 @@ func (r *Recorder) note(event *clientv3.Event) error {
 		if err := json.Unmarshal(event.Kv.Value, v.Ticket); err != nil {
 			return fmt.Errorf("reading %s at revision %d: %w", event.Kv.Key, event.Kv.ModRevision, err)
 		}
+		// The API server adds what is left out when it reads.
+		v.Ticket.Status.State = cmp.Or(v.Ticket.Status.State, v1alpha1.Open)
 	}
 	r.history.Write(v)
 	return nil
