@@ -69,6 +69,19 @@ fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stay
 		done; \
 	done
 
+# How long the parts of make chaos run that end by the clock; SEED repeats the choices of an earlier run, RUN picks scenarios.
+CHAOSTIME ?= 1h
+SEED ?= 0
+RUN ?= .
+
+.PHONY: chaos
+chaos: controlplane $(if $(PROMETHEUS),,bin/prometheus) ## Kill, stop, cut off, flood and confuse the monitor for hours, and check all that it wrote. SEED repeats a run.
+	go test -count=1 -v -timeout=12h -run '$(RUN)' ./test/chaos -args -long -for=$(CHAOSTIME) -seed=$(SEED)
+
+.PHONY: guards
+guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each. Takes half an hour.
+	go run ./hack/guards
+
 .PHONY: bench
 bench: controlplane ## Run the benchmarks.
 	go test -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...

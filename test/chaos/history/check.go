@@ -380,6 +380,9 @@ func grace(a *account) {
 			if !found {
 				continue // grounded says so
 			}
+			if a.deletedIn(k, fault, v) {
+				continue // what a deleted ticket knew, only a monitor that lived on knows
+			}
 			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
@@ -395,6 +398,20 @@ func grace(a *account) {
 			}
 		}
 	})
+}
+
+// deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
+func (a *account) deletedIn(k key, fault Span, before Version) bool {
+	for _, name := range a.order {
+		had := false
+		for _, v := range a.tickets[name] {
+			if v.Ticket == nil && had && v.Namespace == k.Namespace && !v.At.Before(fault.Start) && v.Revision < before.Revision {
+				return true
+			}
+			had = v.Ticket != nil && hasKey(v, k)
+		}
+	}
+	return false
 }
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
