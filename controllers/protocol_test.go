@@ -318,6 +318,23 @@ func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
 	}
 }
 
+func TestAMonitorPausedAfterItOpenedATicketReportsNothingOfWhatItSaw(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.writer = meanwhile(func(client.Object) { b.clock.Step(2 * DefaultInterval) })
+	b.restart()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	b.once(woken)
+	b.wantTickets(v1alpha1.Open)
+	if checked := b.getInvariant("store-up").Status.LastCheckTime; checked != nil {
+		t.Errorf("the Invariant is said to be checked at %v", checked)
+	}
+}
+
 func TestATicketDeletedUnderACyclesWriteComesBackWithItsTrueAge(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
