@@ -228,7 +228,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		log.Error(err, "not all of the cycle was written; the next one catches up")
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
-	if s.recorded = err == nil; errors.Is(err, errStale) {
+	s.recorded = err == nil
+	if errors.Is(err, errStale) || recorder.fresh() != nil {
 		return
 	}
 	r.report(ctx, log, s, c, results)

@@ -107,12 +107,18 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 		delete(r.scope.lastWrite, name)
 		delete(r.scope.uncounted, name)
 		if err != nil {
-			ledger.Restore(r.scope.memory, ticket)
-			r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+name, "note", "what is still violated opens a new one")
+			r.deleted(ticket)
 		}
 	}
 	r.scope.open = open
 	return nil
+}
+
+// deleted remembers what an open ticket knew that somebody has deleted.
+func (r *recorder) deleted(ticket *v1alpha1.Ticket) {
+	delete(r.scope.open, ticket.Name)
+	ledger.Restore(r.scope.memory, ticket)
+	r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+ticket.Name, "note", "what is still violated opens a new one")
 }
 
 // decide decides on tickets, once it is sure which of the invariants that they name exist.
@@ -155,7 +161,8 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	return r.addUnsettled(ctx, tickets, known)
 }
 
-// addUnsettled adds those known tickets that are resolved by now and still matter.
+// addUnsettled adds those known tickets that are resolved by now and still matter, and remembers what those knew that were
+// deleted under the cycle's hands.
 func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	for _, k := range known {
 		if slices.ContainsFunc(tickets, func(t *v1alpha1.Ticket) bool { return t.Name == k.Name }) {
@@ -166,7 +173,10 @@ func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read ticket %s/%s: %w", k.Namespace, k.Name, err)
 		}
-		if err == nil && ledger.Unsettled(&ticket) {
+		switch {
+		case err != nil && k.IsOpen():
+			r.deleted(k)
+		case err == nil && ledger.Unsettled(&ticket):
 			tickets = append(tickets, &ticket)
 		}
 	}
