@@ -149,18 +149,51 @@ func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
 // settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
 func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
 
-// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able all the time.
+// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able to look all the time.
 func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
-	for _, s := range a.able[namespace] {
-		start, end := s.Start, s.until(a.now)
-		if start.Before(from) {
-			start = from
+	return a.firstStretch(a.able[namespace], from, length)
+}
+
+// firstWriting is the same, of the stretches in which it was able to look and nothing hindered its writes.
+func (a *account) firstWriting(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
+	free := a.able[namespace]
+	for _, h := range a.hindered[namespace] {
+		var left []*Span
+		for _, s := range free {
+			start, end := s.Start, s.until(a.now)
+			if h.Start.After(start) {
+				left = append(left, &Span{start, earlier(h.Start, end)})
+			}
+			if until := h.until(a.now); until.Before(end) {
+				left = append(left, &Span{later(until, start), end})
+			}
 		}
-		if end.Sub(start) >= length {
+		free = left
+	}
+	return a.firstStretch(free, from, length)
+}
+
+func (a *account) firstStretch(spans []*Span, from time.Time, length time.Duration) (time.Time, bool) {
+	for _, s := range spans {
+		if start := later(s.Start, from); s.until(a.now).Sub(start) >= length {
 			return start.Add(length), true
 		}
 	}
 	return time.Time{}, false
+}
+
+func earlier(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return x
+	}
+	return y
+}
+
+func later(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return y
+	}
+	return x
 }
 
 // oneHolder wants that no ticket opens with a key that another open ticket has.
@@ -277,7 +310,7 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	deadline, able := a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	deadline, able := a.firstWriting(k.Namespace, seen.Add(grace), a.settle(p))
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
 
@@ -390,7 +423,7 @@ func grace(a *account) {
 			if k.Reason == v1alpha1.Unobservable {
 				wait = p.UnobservableAfter
 			}
-			if due, ok := a.firstAble(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
+			if due, ok := a.firstWriting(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
 				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
 			}
 		}
