@@ -218,9 +218,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		return
 	}
 	if err := recorder.noteOpen(ctx); err != nil {
-		log.Error(err, "cycle skipped")
+		log.Error(err, "nothing is opened in this cycle; the next one catches up")
 		cyclesSkipped.WithLabelValues("read").Inc()
-		return
 	}
 	memory, err := recorder.record(ctx)
 	s.memory = memory
