@@ -189,8 +189,9 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 	now := r.Clock.Now()
 	due, tick := s.due(now)
 	if len(due) == 0 {
-		// Without a check there is still something to do: to take over, to release, to report a suspension.
-		if !s.recorded || s.idle() {
+		// Without a check there is still something to do: to take over, to release, to report a suspension. What was refused a moment
+		// ago waits for the next tick.
+		if over == nil && (!s.recorded || s.idle()) {
 			r.finish(ctx, log, s, &look{tick: now, began: now, finished: now})
 		}
 		return s.untilNextTick(now)

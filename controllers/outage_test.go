@@ -99,3 +99,29 @@ func TestWhileNothingCanBeReadWhatClearedResolves(t *testing.T) {
 	b.cycle()
 	b.wantTickets(v1alpha1.Resolved)
 }
+
+func TestWhatIsRefusedIsTriedOnceInACycle(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	tries := 0
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(_ context.Context, _ client.Client, _ string, object client.Object, _ client.Patch, _ ...client.SubResourcePatchOption) error {
+				if _, isTicket := object.(*v1alpha1.Ticket); isTicket {
+					tries++
+				}
+				return errCut
+			},
+		})
+	}
+	b.restart()
+	for range 3 {
+		b.cycle()
+	}
+	if tries != 3 {
+		t.Errorf("3 cycles tried %d times to write the ticket", tries)
+	}
+}
