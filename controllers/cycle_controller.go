@@ -218,6 +218,9 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("stale").Inc()
 		return
 	}
+	// The next look waits for this cycle: an API server that asks for patience, or answers nobody, gets no more than may still be written.
+	ctx, cancel := context.WithTimeout(ctx, recorder.freshFor())
+	defer cancel()
 	if err := recorder.noteOpen(ctx); err != nil {
 		log.Error(err, "nothing is opened in this cycle; the next one catches up")
 		cyclesSkipped.WithLabelValues("read").Inc()

@@ -3,7 +3,9 @@ package controllers
 import (
 	"context"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -123,5 +125,29 @@ func TestWhatIsRefusedIsTriedOnceInACycle(t *testing.T) {
 	}
 	if tries != 3 {
 		t.Errorf("3 cycles tried %d times to write the ticket", tries)
+	}
+}
+
+func TestAWriteThatIsNotAnsweredHoldsUpTheNextLookForAnIntervalAtMost(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up", func(s *v1alpha1.InvariantSpec) {
+		s.Interval = &v1alpha1.Duration{Duration: metav1.Duration{Duration: time.Second}}
+		s.Source.HTTP.Timeout = &v1alpha1.Duration{Duration: metav1.Duration{Duration: 100 * time.Millisecond}}
+	})
+	b.source.set("1", "Down")
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			Create: func(ctx context.Context, _ client.WithWatch, _ client.Object, _ ...client.CreateOption) error {
+				<-ctx.Done()
+				return ctx.Err()
+			},
+		})
+	}
+	b.restart()
+	began := time.Now()
+	b.reconcile()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the cycle took %s", took)
 	}
 }

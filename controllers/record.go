@@ -351,18 +351,23 @@ func patchTicketStatus(ctx context.Context, c client.Client, ticket *v1alpha1.Ti
 	return nil
 }
 
-// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
-func (r *recorder) fresh() error {
+// freshFor is how long after a look what it saw may be written.
+func (r *recorder) freshFor() time.Duration {
 	interval, timeout := r.scope.interval, time.Duration(0)
 	for name := range r.results {
 		invariant := r.scope.invariants[name]
 		interval = min(interval, r.scope.intervalOf(invariant))
 		timeout = max(timeout, observe.TimeoutOf(&invariant.Spec))
 	}
+	return interval + timeout
+}
+
+// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
+func (r *recorder) fresh() error {
 	// The wall clock goes on while a virtual machine is suspended, the monotonic one does not.
 	now := r.reconciler.Clock.Now()
 	age := max(now.Sub(r.began), now.Round(0).Sub(r.began.Round(0)))
-	if age > interval+timeout {
+	if age > r.freshFor() {
 		return errStale
 	}
 	return nil
