@@ -6,8 +6,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -149,5 +151,28 @@ func TestAWriteThatIsNotAnsweredHoldsUpTheNextLookForAnIntervalAtMost(t *testing
 	b.reconcile()
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the cycle took %s", took)
+	}
+}
+
+func TestAHoldThatCouldNotBeMadeVisibleIsTriedAgainSoon(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	ticket := b.wantTickets(v1alpha1.Open)[0]
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+				return errCut
+			},
+		})
+	}
+	b.restart()
+	must(t, b.api.Patch(b.ctx, &ticket, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"operator/hold":"true"}}}`))))
+	b.settle()
+	result, err := b.tender.Reconcile(b.ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&ticket)})
+	if err != nil || result.RequeueAfter <= 0 || result.RequeueAfter > refusedRetry {
+		t.Errorf("it is tried again after %s, with the error %v", result.RequeueAfter, err)
 	}
 }
