@@ -200,6 +200,7 @@ func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
 	config.Wrap(bounded(requestTimeout))
+	config.Wrap(patient)
 	config.UserAgent = "invariant-operator/" + version
 	return config, own, nil
 }

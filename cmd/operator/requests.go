@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"strconv"
+	"sync"
 	"time"
 )
 
@@ -71,3 +74,59 @@ func (b *boundedBody) Close() error {
 	defer b.end()
 	return b.ReadCloser.Close()
 }
+
+// patient sends nothing again before the time that the API server asked for with Retry-After. client-go waits too, but only within one
+// request: the next cycle, and whoever else writes to the same ticket, would come too soon.
+func patient(next http.RoundTripper) http.RoundTripper {
+	return &patientTripper{next: next, notBefore: map[string]time.Time{}}
+}
+
+type patientTripper struct {
+	next http.RoundTripper
+
+	mu sync.Mutex
+	// notBefore is when what was refused may come again, by method and path.
+	notBefore map[string]time.Time
+}
+
+// RoundTrip sends a request when it may be sent.
+func (p *patientTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	what := r.Method + " " + r.URL.Path
+	if err := p.wait(r.Context(), what); err != nil {
+		return nil, err
+	}
+	response, err := p.next.RoundTrip(r)
+	if err == nil && (response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError) {
+		if seconds, err := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 16); err == nil {
+			p.refused(what, time.Duration(seconds)*time.Second)
+		}
+	}
+	return response, err
+}
+
+func (p *patientTripper) wait(ctx context.Context, what string) error {
+	for {
+		p.mu.Lock()
+		patience := time.Until(p.notBefore[what])
+		p.mu.Unlock()
+		if patience <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(patience):
+		case <-ctx.Done():
+			return fmt.Errorf("the API server asked for %s of patience: %w", patience.Round(time.Second), ctx.Err())
+		}
+	}
+}
+
+func (p *patientTripper) refused(what string, patience time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(p.notBefore, func(_ string, notBefore time.Time) bool { return notBefore.Before(now) })
+	p.notBefore[what] = now.Add(patience)
+}
+
+// WrappedRoundTripper is what it wraps, for client-go.
+func (p *patientTripper) WrappedRoundTripper() http.RoundTripper { return p.next }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,5 +76,47 @@ func TestPingsAreSetUnlessTheEnvironmentSaysHow(t *testing.T) {
 	}
 	if idle, ping := os.Getenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS"), os.Getenv("HTTP2_PING_TIMEOUT_SECONDS"); idle != "77" || ping != "5" {
 		t.Errorf("pings after %s s, for %s s", idle, ping)
+	}
+}
+
+func TestWhatTheAPIServerRefusesForAWhileComesAgainAfterIt(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	came := map[string][]time.Time{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		came[r.URL.Path] = append(came[r.URL.Path], time.Now())
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	t.Cleanup(server.Close)
+	client := &http.Client{Transport: patient(http.DefaultTransport)}
+	ask := func(ctx context.Context, path string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPatch, server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err == nil {
+			err = response.Body.Close()
+		}
+		return err
+	}
+	hurried, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for _, path := range []string{"/one", "/other"} {
+		if err := ask(hurried, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ask(hurried, "/one"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("whoever has no time gets %v", err)
+	}
+	if err := ask(t.Context(), "/one"); err != nil {
+		t.Fatal(err)
+	}
+	if one := came["/one"]; len(one) != 2 || one[1].Sub(one[0]) < time.Second {
+		t.Errorf("it came at %v", one)
 	}
 }
