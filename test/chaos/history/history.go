@@ -212,3 +212,15 @@ func (h *History) Counts() Counts {
 	}
 	return c
 }
+
+// FirstAfter is the first version of a namespace's tickets that was written after a moment.
+func (h *History) FirstAfter(namespace string, after time.Time) (Version, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range h.versions {
+		if v.Namespace == namespace && v.At.After(after) {
+			return v, true
+		}
+	}
+	return Version{}, false
+}
