@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +24,10 @@ import (
 	"invariant.dev/operator/test/installed"
 )
 
-var outageTime = flag.Duration("outages", 15*time.Minute, "how long the long form goes on with outages of the API server")
+var (
+	outageTime = flag.Duration("outages", 15*time.Minute, "how long the long form goes on with outages of the API server")
+	outageKind = flag.String("outage", "", "only the outages whose names contain this")
+)
 
 // TestOutages takes the API server away in all the ways in which it can be away, while systems live and people work.
 func TestOutages(t *testing.T) {
@@ -54,6 +58,9 @@ type outages struct {
 	beacon *system
 	// elected: the monitor runs with leader election, and is started again whenever it ends.
 	elected bool
+	// exits counts how often it ended, and supervisor starts it again.
+	exits      atomic.Int64
+	supervisor context.CancelFunc
 	// all are the systems, and lively those in which much happens.
 	all, lively []*system
 	// figures are what was measured of each kind of outage, and calm is how often the monitor asks the API server in peace.
@@ -67,7 +74,7 @@ type figures struct {
 	recoveries []time.Duration
 	// rate is the highest number of requests a second, over a whole outage.
 	rate  float64
-	exits int
+	exits int64
 }
 
 // outage is a way in which the API server can be away.
@@ -75,8 +82,6 @@ type outage struct {
 	name string
 	// one: it can be for one namespace only.
 	one bool
-	// blind: the monitor cannot go on looking, since what it asked is not answered; or it cannot be told whether it can.
-	blind bool
 	// free: all can be written all the time.
 	free bool
 	// counts: the tickets that are open can be written.
@@ -94,27 +99,27 @@ type scope func(*http.Request) bool
 // kinds are all outages.
 var kinds = []outage{
 	{name: "writes get 429", one: true, lease: true, begin: refuse(isWrite, status(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests))},
-	{name: "writes get 429 with Retry-After", one: true, blind: true, lease: true, begin: refuseForAWhile},
+	{name: "writes get 429 with Retry-After", one: true, lease: true, begin: refuseForAWhile},
 	{name: "writes get 503", one: true, lease: true, begin: refuse(isWrite, status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable))},
 	{name: "writes get 500", one: true, lease: true, begin: refuse(isWrite, status(http.StatusInternalServerError, metav1.StatusReasonInternalError))},
 	{name: "writes of statuses get 409", one: true, conflicts: true, begin: refuse(isStatusWrite, status(http.StatusConflict, metav1.StatusReasonConflict))},
 	{name: "somebody is always faster", one: true, conflicts: true, begin: beFaster},
-	{name: "all takes 2 s", one: true, blind: true, begin: delay},
+	{name: "all takes 2 s", one: true, begin: delay},
 	{name: "reads get 503", one: true, lease: true, begin: refuse(isRead, status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable))},
 	{name: "lists get 503", one: true, begin: refuse(isList, status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable))},
 	{name: "a quota refuses new tickets", one: true, counts: true, begin: refuse(isCreation, status(http.StatusForbidden, metav1.StatusReasonForbidden))},
 	{name: "an admission policy refuses new tickets", one: true, counts: true, begin: refuse(isCreation, status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid))},
 	{name: "watches end with 410", free: true, begin: refuse(isWatchFromVersion, gone)},
-	{name: "nothing passes", blind: true, lease: true, begin: cut},
+	{name: "nothing passes", lease: true, begin: cut},
 	{name: "history is lost", lease: true, begin: loseHistory},
 	{name: "API server killed", lease: true, begin: restart((*controlplane.ControlPlane).KillAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
 	{name: "API server restarted", lease: true, begin: restart((*controlplane.ControlPlane).StopAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
-	{name: "API server hangs", blind: true, lease: true, begin: restart(signal(syscall.SIGSTOP), func(c *controlplane.ControlPlane, _ context.Context) error { return signal(syscall.SIGCONT)(c) })},
-	{name: "etcd killed", blind: true, lease: true, begin: restart((*controlplane.ControlPlane).KillEtcd, (*controlplane.ControlPlane).StartEtcd)},
+	{name: "API server hangs", lease: true, begin: restart(signal(syscall.SIGSTOP), func(c *controlplane.ControlPlane, _ context.Context) error { return signal(syscall.SIGCONT)(c) })},
+	{name: "etcd killed", lease: true, begin: restart((*controlplane.ControlPlane).KillEtcd, (*controlplane.ControlPlane).StartEtcd)},
 }
 
 func newOutages(s *stage) *outages {
-	o := &outages{stage: s, rng: s.fork(), figures: map[string]*figures{}}
+	o := &outages{stage: s, rng: s.fork(), figures: map[string]*figures{}, supervisor: func() {}}
 	o.hit = s.system("hit", 4)
 	if !*long {
 		o.all, o.lively, o.beacon = []*system{o.hit}, []*system{o.hit}, o.hit
@@ -157,6 +162,7 @@ func (o *outages) play() {
 	}
 	o.beacon.heal()
 	o.report()
+	defer o.supervisor()
 	o.settled(busy, fmt.Sprintf("%d outages", o.count()))
 }
 
@@ -183,7 +189,7 @@ func (o *outages) rounds() func(func(int, round) bool) {
 		for n := 0; time.Now().Before(deadline); {
 			for _, elected := range []bool{false, true} {
 				for _, i := range o.rng.Perm(len(kinds)) {
-					if elected && !kinds[i].lease {
+					if elected && !kinds[i].lease || !strings.Contains(kinds[i].name, *outageKind) {
 						continue
 					}
 					if time.Now().After(deadline) || !yield(n, round{kinds[i], kinds[i].one && o.rng.IntN(2) == 0, elected}) {
@@ -211,6 +217,7 @@ func (o *outages) begin() {
 
 // elect starts the monitor anew, with leader election or without.
 func (o *outages) elect(elected bool) {
+	o.supervisor()
 	for _, y := range o.all {
 		y.unmonitored()
 	}
@@ -221,6 +228,41 @@ func (o *outages) elect(elected bool) {
 		o.monitor.flags = append(o.monitor.flags, "--leader-elect")
 	}
 	o.begin()
+	if elected {
+		o.supervise()
+	}
+}
+
+// supervise starts the monitor again whenever it ends, as its Deployment does. With leader election it ends when it loses its lease, which it
+// may notice some seconds after the outage.
+func (o *outages) supervise() {
+	ctx, cancel := context.WithCancel(o.ctx)
+	ended := make(chan struct{})
+	o.supervisor = func() { cancel(); <-ended }
+	go func() {
+		defer close(ended)
+		for {
+			process := o.monitor.running()
+			if process != nil {
+				select {
+				case <-process.Ended():
+				case <-ctx.Done():
+					return
+				}
+			}
+			o.exits.Add(1)
+			for _, y := range o.all {
+				y.unmonitored()
+			}
+			if !wait(ctx, time.Second) {
+				return
+			}
+			o.monitor.start()
+			for _, y := range o.all {
+				y.monitored()
+			}
+		}
+	}()
 }
 
 // measureCalm measures how often the monitor asks the API server in peace.
@@ -265,15 +307,11 @@ func (o *outages) round(r round) {
 	}
 	lasts := 2500 * time.Millisecond
 	if *long {
-		lasts = between(o.rng, 4*time.Second, 16*time.Second)
+		lasts = between(o.rng, 6*time.Second, 20*time.Second)
 	}
 	o.Logf("%s: %s, for %s", time.Now().UTC().Format("15:04:05.000"), name, lasts.Round(100*time.Millisecond))
 	process := o.monitor.running()
-	supervised, stopSupervising := context.WithCancel(o.ctx)
-	var supervisor sync.WaitGroup
-	if r.elected {
-		supervisor.Go(func() { f.exits += o.supervise(supervised) })
-	}
+	exits := o.exits.Load()
 	over := o.note(hit, r)
 	requests, began := o.requests(), time.Now()
 	end := r.begin(o, within)
@@ -291,22 +329,22 @@ func (o *outages) round(r round) {
 		o.Errorf("%s: the monitor has ended", name)
 		o.elect(false)
 	}
-	stopSupervising()
-	supervisor.Wait()
-	if o.monitor.running() == nil {
-		o.elect(r.elected)
+	if r.elected {
+		// By then it has noticed whether its lease is lost.
+		wait(o.ctx, 8*time.Second)
 	}
+	f.exits += o.exits.Load() - exits
 }
 
 // note notes in the history what an outage does to the monitor.
 func (o *outages) note(hit []*system, r round) (over func()) {
 	var ends []func(time.Time)
-	blind := r.blind || r.elected
 	for _, y := range hit {
 		if !r.free {
 			ends = append(ends, o.history.Hindered(y.namespace, time.Now()))
 		}
-		if blind {
+		if r.elected {
+			// It may lose its lease, and find that out late.
 			y.unmonitored()
 		}
 	}
@@ -315,29 +353,9 @@ func (o *outages) note(hit []*system, r round) (over func()) {
 			end(time.Now())
 		}
 		for _, y := range hit {
-			if blind {
+			if r.elected {
 				y.monitored()
 			}
-		}
-	}
-}
-
-// supervise starts the monitor again when it ends, as its Deployment does, and counts how often that was.
-func (o *outages) supervise(ctx context.Context) (exits int) {
-	for {
-		process := o.monitor.running()
-		if process == nil {
-			exits++
-			if !wait(ctx, time.Second) {
-				return exits
-			}
-			o.monitor.start()
-			continue
-		}
-		select {
-		case <-process.Ended():
-		case <-ctx.Done():
-			return exits
 		}
 	}
 }
@@ -550,4 +568,3 @@ func gone(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, `{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old resource version"}}`+"\n")
 }
-
