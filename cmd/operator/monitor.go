@@ -113,6 +113,9 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := noticeDeadConnections(); err != nil {
+		return fmt.Errorf("set how dead connections are noticed: %w", err)
+	}
 	config, own, err := o.config()
 	if err != nil {
 		return err
@@ -196,6 +199,8 @@ func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 		return nil, "", fmt.Errorf("find the monitor's own namespace: %w", err)
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
+	config.Wrap(bounded(requestTimeout))
+	config.Wrap(patient)
 	config.UserAgent = "invariant-operator/" + version
 	return config, own, nil
 }

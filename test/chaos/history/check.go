@@ -149,18 +149,83 @@ func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
 // settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
 func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
 
-// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able all the time.
+// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able to look all the time.
 func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
-	for _, s := range a.able[namespace] {
-		start, end := s.Start, s.until(a.now)
-		if start.Before(from) {
-			start = from
+	return a.firstStretch(a.able[namespace], from, length)
+}
+
+// firstWriting is the same, of the stretches in which nothing hindered its writes either.
+func (a *account) firstWriting(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
+	return a.firstStretch(a.without(a.able[namespace], a.hindered[namespace]), from, length)
+}
+
+// firstSeeing is the same, of the stretches in which the source of a store could be read too.
+func (a *account) firstSeeing(k key, from time.Time, length time.Duration) (time.Time, bool) {
+	able := a.able[k.Namespace]
+	if k.Reason == v1alpha1.Violated {
+		for _, silence := range a.spans[sourceOf(k)] {
+			able = a.without(able, []*Span{&silence})
 		}
-		if end.Sub(start) >= length {
+	}
+	return a.firstStretch(able, from, length)
+}
+
+// sourceOf is the key of not being able to read the source of a store.
+func sourceOf(k key) key {
+	return key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
+}
+
+// without is what some spans leave of others.
+func (a *account) without(spans, cuts []*Span) []*Span {
+	for _, cut := range cuts {
+		var left []*Span
+		for _, s := range spans {
+			end := s.until(a.now)
+			if cut.Start.After(s.Start) {
+				left = append(left, &Span{s.Start, earlier(cut.Start, end)})
+			}
+			if until := cut.until(a.now); until.Before(end) {
+				left = append(left, &Span{later(until, s.Start), end})
+			}
+		}
+		spans = left
+	}
+	return spans
+}
+
+// underWay is when a write that was noticed at some time may have been decided, which takes so long at most; while writes were hindered,
+// it may have been under way.
+func (a *account) underWay(namespace string, at time.Time, atMost time.Duration) time.Time {
+	since := at.Add(-atMost)
+	for _, h := range slices.Backward(a.hindered[namespace]) {
+		if h.Start.Before(at) && h.until(a.now).After(since) {
+			since = earlier(since, h.Start.Add(-atMost))
+		}
+	}
+	return since
+}
+
+func (a *account) firstStretch(spans []*Span, from time.Time, length time.Duration) (time.Time, bool) {
+	for _, s := range spans {
+		if start := later(s.Start, from); s.until(a.now).Sub(start) >= length {
 			return start.Add(length), true
 		}
 	}
 	return time.Time{}, false
+}
+
+func earlier(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return x
+	}
+	return y
+}
+
+func later(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return y
+	}
+	return x
 }
 
 // oneHolder wants that no ticket opens with a key that another open ticket has.
@@ -232,7 +297,7 @@ func grounded(a *account) {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
-			stale := v.At.Add(-p.Interval - p.Timeout - p.ResolveAfter - a.Late)
+			stale := a.underWay(k.Namespace, v.At, p.Interval+p.Timeout+p.ResolveAfter+a.Late)
 			if !slices.ContainsFunc(a.spans[k], func(s Span) bool { return s.Start.Before(v.At) && s.until(a.now).After(stale) }) {
 				a.breach(v, "%v had been well for long when it opened", k)
 			}
@@ -277,7 +342,7 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	deadline, able := a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	deadline, able := a.firstWriting(k.Namespace, seen.Add(grace), a.settle(p))
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
 
@@ -286,8 +351,7 @@ func (a *account) blind(k key, from, to time.Time) bool {
 	if k.Reason == v1alpha1.Unobservable {
 		return false
 	}
-	source := key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
-	return slices.ContainsFunc(a.spans[source], func(s Span) bool { return s.Start.Before(to) && s.until(a.now).After(from) })
+	return slices.ContainsFunc(a.spans[sourceOf(k)], func(s Span) bool { return s.Start.Before(to) && s.until(a.now).After(from) })
 }
 
 // standsBy tells whether at some time of that stretch an open ticket counted a key as active.
@@ -383,7 +447,7 @@ func grace(a *account) {
 			if a.deletedIn(k, fault, v) {
 				continue // what a deleted ticket knew, only a monitor that lived on knows
 			}
-			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
+			if able, ok := a.firstSeeing(k, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
 			if violation.Pending || a.blind(k, fault.Start, v.At) {
@@ -393,7 +457,7 @@ func grace(a *account) {
 			if k.Reason == v1alpha1.Unobservable {
 				wait = p.UnobservableAfter
 			}
-			if due, ok := a.firstAble(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
+			if due, ok := a.firstWriting(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
 				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
 			}
 		}
@@ -440,7 +504,7 @@ func cleared(a *account) {
 			}
 			k := keyOf(after.Namespace, violation)
 			p := a.policyOf(k)
-			if from := after.At.Add(-p.Interval - p.Timeout - a.Late); !a.wellBetween(k, from, after.At) {
+			if from := a.underWay(k.Namespace, after.At, p.Interval+p.Timeout+a.Late); !a.wellBetween(k, from, after.At) {
 				a.breach(after, "%v clears, but was broken or could not be seen all the time from %s to %s", k, clock(from), clock(after.At))
 			}
 		}
@@ -451,7 +515,7 @@ func cleared(a *account) {
 func (a *account) wellBetween(k key, from, to time.Time) bool {
 	all := slices.Clone(a.spans[k])
 	if k.Reason == v1alpha1.Violated {
-		all = append(all, a.spans[key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}]...)
+		all = append(all, a.spans[sourceOf(k)]...)
 	}
 	slices.SortFunc(all, func(x, y Span) int { return x.Start.Compare(y.Start) })
 	for _, s := range all {

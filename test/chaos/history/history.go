@@ -87,11 +87,12 @@ type History struct {
 	faults   []*Fault
 	acts     []*Act
 	able     map[string][]*Span
+	hindered map[string][]*Span
 	policies []Policy
 }
 
 // New is an empty history.
-func New() *History { return &History{able: map[string][]*Span{}} }
+func New() *History { return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}} }
 
 // Write notes a version of a ticket.
 func (h *History) Write(v Version) {
@@ -116,12 +117,22 @@ func (h *History) Begin(place Place, reason v1alpha1.ViolationReason, at time.Ti
 	return h.ender(&f.Span)
 }
 
-// Able notes that a monitor is able to check a namespace from now on. It no longer is when end is called.
+// Able notes that a monitor is able to look at a namespace from now on, and to write unless it is Hindered. It no longer is when end is called.
 func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
+	return h.span(h.able, namespace, at)
+}
+
+// Hindered notes that a monitor that looks at a namespace may be unable to write what it sees from now on. What it then saw for the
+// first time it is to write, as seen then, once end is called.
+func (h *History) Hindered(namespace string, at time.Time) (end func(time.Time)) {
+	return h.span(h.hindered, namespace, at)
+}
+
+func (h *History) span(spans map[string][]*Span, namespace string, at time.Time) (end func(time.Time)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &Span{Start: at}
-	h.able[namespace] = append(h.able[namespace], s)
+	spans[namespace] = append(spans[namespace], s)
 	return h.ender(s)
 }
 
@@ -200,4 +211,16 @@ func (h *History) Counts() Counts {
 		}
 	}
 	return c
+}
+
+// FirstAfter is the first version of a namespace's tickets that was written after a moment.
+func (h *History) FirstAfter(namespace string, after time.Time) (Version, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range h.versions {
+		if v.Namespace == namespace && v.At.After(after) {
+			return v, true
+		}
+	}
+	return Version{}, false
 }
