@@ -61,12 +61,16 @@ var rules = []struct {
 	{"no ticket is lost", kept},
 }
 
-// Check tells which rules did not hold until now, which is when the disturbances have been over for long enough for all to settle.
-func (h *History) Check(now time.Time, t Tolerance) []Breach {
+// Check tells which rules did not hold until now, which is when the disturbances have been over for long enough for all to settle. Where
+// rules are named, it checks only those.
+func (h *History) Check(now time.Time, t Tolerance, only ...string) []Breach {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := newAccount(h, now, t)
 	for _, rule := range rules {
+		if len(only) > 0 && !slices.Contains(only, rule.name) {
+			continue
+		}
 		a.rule = rule.name
 		rule.check(a)
 	}
@@ -89,12 +93,17 @@ type account struct {
 	// tickets are the versions of each ticket, oldest first.
 	tickets map[string][]Version
 	order   []string
+	// having are the names of the tickets that have a key, in the same order, and counting the keys that count as active in a
+	// version: both are made when first asked for.
+	having   map[key][]string
+	counting map[*v1alpha1.Ticket]map[key]bool
 	spans   map[key][]Span
 	policy  map[Place]Policy
 }
 
 func newAccount(h *History, now time.Time, t Tolerance) *account {
-	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, spans: map[key][]Span{}, policy: map[Place]Policy{}}
+	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, spans: map[key][]Span{}, policy: map[Place]Policy{},
+		counting: map[*v1alpha1.Ticket]map[key]bool{}}
 	slices.SortStableFunc(h.versions, func(x, y Version) int { return cmp.Compare(x.Revision, y.Revision) })
 	for _, v := range h.versions {
 		name := v.Namespace + "/" + v.Name
@@ -136,12 +145,43 @@ func keyOf(namespace string, v v1alpha1.Violation) key {
 	return key{Place{namespace, v.Invariant, v.StoreID}, v.Reason}
 }
 
-// entry is what a ticket's status says of a violation: counting and active where a write is missing.
-func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
-	for _, e := range t.Status.Violations {
-		if e.Invariant == v.Invariant && e.StoreID == v.StoreID && e.Reason == v.Reason {
-			return e
+// with are the names of the tickets that have a key in any version, in the order in which they were made.
+func (a *account) with(k key) []string {
+	if a.having == nil {
+		a.having = map[key][]string{}
+		for _, name := range a.order {
+			for _, v := range a.tickets[name] {
+				a.noteKeys(name, v)
+			}
 		}
+	}
+	return a.having[k]
+}
+
+func (a *account) noteKeys(name string, v Version) {
+	if v.Ticket == nil {
+		return
+	}
+	for _, violation := range v.Ticket.Spec.Violations {
+		k := keyOf(v.Namespace, violation)
+		if names := a.having[k]; len(names) == 0 || names[len(names)-1] != name {
+			a.having[k] = append(names, name)
+		}
+	}
+}
+
+// entry is what a ticket's status says of the violation at an index of its spec: counting and active where a write is missing.
+func entry(t *v1alpha1.Ticket, index int) v1alpha1.ViolationStatus {
+	v := t.Spec.Violations[index]
+	is := func(e v1alpha1.ViolationStatus) bool {
+		return e.Invariant == v.Invariant && e.StoreID == v.StoreID && e.Reason == v.Reason
+	}
+	// The monitor writes them in the order of the spec.
+	if index < len(t.Status.Violations) && is(t.Status.Violations[index]) {
+		return t.Status.Violations[index]
+	}
+	if i := slices.IndexFunc(t.Status.Violations, is); i >= 0 {
+		return t.Status.Violations[i]
 	}
 	return v1alpha1.ViolationStatus{Active: true, Pending: v.Pending}
 }
@@ -292,11 +332,8 @@ func (a *account) blind(k key, from, to time.Time) bool {
 
 // standsBy tells whether at some time of that stretch an open ticket counted a key as active.
 func (a *account) standsBy(k key, from, to time.Time) bool {
-	for _, name := range a.order {
+	for _, name := range a.with(k) {
 		versions := a.tickets[name]
-		if versions[0].Namespace != k.Namespace {
-			continue
-		}
 		for i, v := range versions {
 			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.After(to) {
 				continue
@@ -304,7 +341,7 @@ func (a *account) standsBy(k key, from, to time.Time) bool {
 			if i+1 < len(versions) && versions[i+1].At.Before(from) {
 				continue
 			}
-			if countsActive(v, k) {
+			if a.countsActive(v, k) {
 				return true
 			}
 		}
@@ -312,14 +349,18 @@ func (a *account) standsBy(k key, from, to time.Time) bool {
 	return false
 }
 
-func countsActive(v Version, k key) bool {
-	for _, violation := range v.Ticket.Spec.Violations {
-		if keyOf(v.Namespace, violation) == k {
-			e := entry(v.Ticket, violation)
-			return e.Active && !e.Pending
+func (a *account) countsActive(v Version, k key) bool {
+	counting := a.counting[v.Ticket]
+	if counting == nil {
+		counting = map[key]bool{}
+		for i, violation := range v.Ticket.Spec.Violations {
+			if e := entry(v.Ticket, i); e.Active && !e.Pending {
+				counting[keyOf(v.Namespace, violation)] = true
+			}
 		}
+		a.counting[v.Ticket] = counting
 	}
-	return false
+	return counting[k]
 }
 
 // undoubled wants that a fault counts in one ticket, and in another only after somebody resolved or deleted one in which it did.
@@ -338,10 +379,10 @@ func undoubled(a *account) {
 func (a *account) undoubledIn(k key, s Span) {
 	began, again := 0, 0
 	last := Version{}
-	for _, name := range a.order {
+	for _, name := range a.with(k) {
 		before := Version{}
 		for _, v := range a.tickets[name] {
-			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && countsActive(v, k)
+			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && a.countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && a.countsActive(v, k)
 			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now))
 			switch {
 			case inside && counts && !counted:
@@ -402,13 +443,13 @@ func grace(a *account) {
 
 // deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
 func (a *account) deletedIn(k key, fault Span, before Version) bool {
-	for _, name := range a.order {
-		had := false
+	for _, name := range a.with(k) {
+		last := Version{}
 		for _, v := range a.tickets[name] {
-			if v.Ticket == nil && had && v.Namespace == k.Namespace && !v.At.Before(fault.Start) && v.Revision < before.Revision {
+			if v.Ticket == nil && last.Ticket != nil && !v.At.Before(fault.Start) && v.Revision < before.Revision && hasKey(last, k) {
 				return true
 			}
-			had = v.Ticket != nil && hasKey(v, k)
+			last = v
 		}
 	}
 	return false
@@ -416,15 +457,12 @@ func (a *account) deletedIn(k key, fault Span, before Version) bool {
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
 func (a *account) firstOf(ticket Version, k key, fault Span) bool {
-	for _, v := range a.versions {
-		if v.Revision >= ticket.Revision {
-			return true
-		}
-		if v.Namespace == k.Namespace && v.Ticket != nil && hasKey(v, k) && (v.Ticket.IsOpen() || !v.At.Before(fault.Start)) && v.At.After(fault.Start.Add(-a.Late-a.policyOf(k).ResolveAfter-a.settle(a.policyOf(k)))) {
-			return false
-		}
-	}
-	return true
+	recent := fault.Start.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
+	return !slices.ContainsFunc(a.with(k), func(name string) bool {
+		return slices.ContainsFunc(a.tickets[name], func(v Version) bool {
+			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(fault.Start)) && v.At.After(recent) && hasKey(v, k)
+		})
+	})
 }
 
 // cleared wants that a violation clears only when a look can have found it satisfied.
@@ -433,8 +471,8 @@ func cleared(a *account) {
 		if before.Ticket == nil || after.Ticket == nil {
 			return
 		}
-		for _, violation := range after.Ticket.Spec.Violations {
-			was, is := entry(before.Ticket, violation), entry(after.Ticket, violation)
+		for i, violation := range after.Ticket.Spec.Violations {
+			was, is := entry(before.Ticket, i), entry(after.Ticket, i)
 			if !was.Active || is.Active || is.ClearedReason != "" {
 				continue
 			}
