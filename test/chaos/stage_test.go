@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,13 +48,14 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 	s.name = s.name[:min(len(s.name), 30)]
 	scheme := runtime.NewScheme()
 	must(t, v1alpha1.AddToScheme(scheme))
+	must(t, coordinationv1.AddToScheme(scheme))
 	api, err := client.New(plane.Config, client.Options{Scheme: scheme})
 	must(t, err)
 	s.api = api
 	config, _, err := plane.ServiceAccount(s.ctx, monitorNamespace, "operator-monitor")
 	must(t, err)
 	s.token = config.BearerToken
-	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket())
+	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name)
 	must(t, err)
 	t.Cleanup(func() { _ = s.recorder.Stop() })
 	return s
