@@ -27,7 +27,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -251,7 +250,7 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 		Observer: observer,
 		Objects:  objects,
 		Recorder: mgr.GetEventRecorder("monitor"),
-		Clock:    clock.RealClock{},
+		Clock:    newClock(),
 		Interval: o.interval,
 		Workers:  o.workers,
 		Monitor:  host + "_" + uuid.NewString(),
@@ -292,7 +291,7 @@ func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allo
 		return nil, nil, err
 	}
 	user := whoAmI(ctx, mgr.GetConfig())
-	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: clock.RealClock{}}
+	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: newClock()}
 	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())})
 	observer.PrometheusURL, observer.Identity, observer.Objects = o.prometheusURL, user, objects
 	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
