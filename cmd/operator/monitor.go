@@ -70,6 +70,9 @@ type monitorOptions struct {
 	workers             int
 	ticketRetention     time.Duration
 	prometheusURL       string
+
+	// name is this process's, in the tickets that it writes and in the Lease: no other has it.
+	name string
 }
 
 func newMonitorCommand() *cobra.Command {
@@ -119,6 +122,11 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err := checkCluster(ctx, config, o.namespace); err != nil {
 		return err
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("name this monitor: %w", err)
+	}
+	o.name = host + "_" + uuid.NewString()
 	mgr, err := o.manager(config, own)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
@@ -211,7 +219,6 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       own,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 ptr.To(leaseDuration),
 		RenewDeadline:                 ptr.To(renewDeadline),
@@ -221,7 +228,20 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 	if o.namespace != "" {
 		options.Cache.DefaultNamespaces = map[string]cache.Config{o.namespace: {}}
 	}
-	return ctrl.NewManager(config, options)
+	if !o.leaderElect {
+		return ctrl.NewManager(config, options)
+	}
+	recorder := &leaseEvents{}
+	lock, err := newLease(config, own, o.name, recorder)
+	if err != nil {
+		return nil, err
+	}
+	options.LeaderElectionResourceLockInterface = lock
+	mgr, err := ctrl.NewManager(config, options)
+	if err == nil {
+		recorder.recorder = mgr.GetEventRecorder("monitor")
+	}
+	return mgr, err
 }
 
 func (o *monitorOptions) metrics() metricsserver.Options {
@@ -236,10 +256,6 @@ func (o *monitorOptions) metrics() metricsserver.Options {
 
 // setup adds all that the monitor does to the manager.
 func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("name this monitor: %w", err)
-	}
 	observer, objects, err := o.observer(ctx, mgr, allow)
 	if err != nil {
 		return fmt.Errorf("set up the sources: %w", err)
@@ -253,7 +269,7 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 		Clock:    newClock(),
 		Interval: o.interval,
 		Workers:  o.workers,
-		Monitor:  host + "_" + uuid.NewString(),
+		Monitor:  o.name,
 		Log:      mgr.GetLogger(),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
