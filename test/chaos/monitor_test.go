@@ -16,8 +16,8 @@ type monitor struct {
 	stage *stage
 	name  string
 	flags []string
-	// program is the path of the binary.
-	program string
+	// command is the program, and what stands before its arguments.
+	command []string
 	gate    *gate.Gate
 	// kubeconfig leads through the gate.
 	kubeconfig string
@@ -40,7 +40,7 @@ func (s *stage) monitorIn(home, name string, flags ...string) *monitor {
 	g, err := gate.New(s.plane.Config)
 	must(s, err)
 	s.Cleanup(g.Close)
-	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{}, program: filepath.Join(bin, "operator"),
+	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{}, command: []string{filepath.Join(bin, "operator")},
 		flags: append([]string{"--allow-address", "127.0.0.0/8"}, flags...)}
 	m.kubeconfig, err = g.Kubeconfig(s.TempDir(), home, s.token)
 	must(s, err)
@@ -57,8 +57,8 @@ func (s *stage) monitorIn(home, name string, flags ...string) *monitor {
 func (m *monitor) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	args := slices.Concat([]string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
-	process, err := m.stage.plane.StartProgram(m.name, m.program, m.log, args...)
+	args := slices.Concat(m.command[1:], []string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
+	process, err := m.stage.plane.StartProgram(m.name, m.command[0], m.log, args...)
 	if err != nil {
 		m.stage.Errorf("start %s: %v", m.name, err)
 		return

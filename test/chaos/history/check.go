@@ -32,8 +32,6 @@ type Tolerance struct {
 	Late time.Duration
 	// Retention is how long a resolved ticket stays; zero: for ever.
 	Retention time.Duration
-	// Skew is how far the monitors' clocks may be off.
-	Skew time.Duration
 }
 
 // WhatClearedResolves is the rule that holds only when all has settled.
@@ -189,6 +187,51 @@ func entry(t *v1alpha1.Ticket, index int) v1alpha1.ViolationStatus {
 // settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
 func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
 
+// moments are the true times that a time of a monitor's clock may mean, if it was written by then.
+func (a *account) moments(namespace string, at, by time.Time) []time.Time {
+	spans := a.clocks[namespace]
+	if len(spans) == 0 {
+		return []time.Time{at}
+	}
+	var moments []time.Time
+	for _, s := range spans {
+		moment := at.Add(-s.offset)
+		// A cycle that is under way when the clock is set ends with the time at which it began.
+		if s.Start.Before(by) && !moment.Before(s.Start.Add(-a.Early)) && !moment.After(s.until(a.now).Add(a.Late+a.Early)) {
+			moments = append(moments, moment)
+		}
+	}
+	return moments
+}
+
+// off is how much longer and shorter by true time what is timed from a moment on may last, because the clock of the namespace's
+// monitor was set before it was over: by how far it was set, and where it was set back, by what had gone by until then at most.
+func (a *account) off(namespace string, from, to time.Time) (longer, shorter time.Duration) {
+	gone := time.Duration(0)
+	for i, s := range a.clocks[namespace] {
+		if i == 0 || !s.Start.After(from.Add(-a.Early)) || !s.Start.Before(to) {
+			continue
+		}
+		if by := s.offset - a.clocks[namespace][i-1].offset; by > 0 {
+			shorter += by
+		} else {
+			longer -= by
+			gone = max(0, s.Start.Sub(from))
+		}
+	}
+	return min(longer, gone), shorter
+}
+
+// timesSet is how often the clock of a namespace's monitor was set in a stretch of time.
+func (a *account) timesSet(namespace string, from, to time.Time) (times int) {
+	for i, s := range a.clocks[namespace] {
+		if i > 0 && s.Start.After(from.Add(-a.Early)) && s.Start.Before(to) {
+			times++
+		}
+	}
+	return times
+}
+
 // firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able all the time.
 func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
 	for _, s := range a.able[namespace] {
@@ -268,7 +311,7 @@ func grounded(a *account) {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
 			first := violation.FirstSeenTime.Go()
-			if _, found := a.faultAt(k, first); !found {
+			if _, _, found := a.faultAt(k, first, v.At); !found {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
@@ -280,15 +323,17 @@ func grounded(a *account) {
 	})
 }
 
-// faultAt is the fault of a key in which a moment lies, by the clocks of the monitors.
-func (a *account) faultAt(k key, at time.Time) (Span, bool) {
+// faultAt is the fault of a key in which a moment lies that a monitor wrote by then, and the true time of that moment.
+func (a *account) faultAt(k key, at, by time.Time) (Span, time.Time, bool) {
 	late := a.Late + a.policyOf(k).Timeout
-	for _, s := range slices.Backward(a.spans[k]) {
-		if !at.Before(s.Start.Add(-a.Early-a.Skew)) && !at.After(s.until(a.now).Add(late+a.Skew)) {
-			return s, true
+	for _, moment := range slices.Backward(a.moments(k.Namespace, at, by)) {
+		for _, s := range slices.Backward(a.spans[k]) {
+			if !moment.Before(s.Start.Add(-a.Early)) && !moment.After(s.until(a.now).Add(late)) {
+				return s, moment, true
+			}
 		}
 	}
-	return Span{}, false
+	return Span{}, time.Time{}, false
 }
 
 // answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
@@ -318,6 +363,9 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 		grace = p.UnobservableAfter
 	}
 	deadline, able := a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	if longer, _ := a.off(k.Namespace, s.Start, deadline); able && longer > 0 {
+		deadline, able = a.firstAble(k.Namespace, seen.Add(grace+longer), a.settle(p))
+	}
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
 
@@ -413,18 +461,23 @@ func grace(a *account) {
 		for _, violation := range v.Ticket.Spec.Violations {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
-			first, opened := violation.FirstSeenTime.Go(), v.Ticket.Spec.OpenedTime.Go()
-			if !violation.Pending && violation.Reason == v1alpha1.Violated && opened.Sub(first) < p.GracePeriod-a.Skew {
-				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
-			}
-			fault, found := a.faultAt(k, first)
+			opened := v.Ticket.Spec.OpenedTime.Go()
+			fault, first, found := a.faultAt(k, violation.FirstSeenTime.Go(), v.At)
 			if !found {
 				continue // grounded says so
+			}
+			longer, shorter := a.off(k.Namespace, first, v.At)
+			waited := opened.Sub(violation.FirstSeenTime.Go())
+			if a.timesSet(k.Namespace, first, v.At) > 0 {
+				waited = v.At.Sub(first) + a.Early
+			}
+			if !violation.Pending && violation.Reason == v1alpha1.Violated && waited < p.GracePeriod-shorter {
+				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
 			}
 			if a.deletedIn(k, fault, v) {
 				continue // what a deleted ticket knew, only a monitor that lived on knows
 			}
-			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
+			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.longer(k, fault, v))) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
 			if violation.Pending || a.blind(k, fault.Start, v.At) {
@@ -434,7 +487,7 @@ func grace(a *account) {
 			if k.Reason == v1alpha1.Unobservable {
 				wait = p.UnobservableAfter
 			}
-			if due, ok := a.firstAble(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
+			if due, ok := a.firstAble(k.Namespace, first.Add(wait+longer), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due) {
 				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
 			}
 		}
@@ -453,6 +506,12 @@ func (a *account) deletedIn(k key, fault Span, before Version) bool {
 		}
 	}
 	return false
+}
+
+// longer is how much later than without the setting of clocks a fault may be said to be first seen.
+func (a *account) longer(k key, fault Span, by Version) time.Duration {
+	longer, _ := a.off(k.Namespace, fault.Start, by.At)
+	return longer
 }
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
@@ -654,7 +713,11 @@ func counted(a *account) {
 			return
 		}
 		// Both times are cut to whole seconds; the cycle that opens counts too.
-		span := s.LastSeenTime.Go().Sub(after.Ticket.Spec.OpenedTime.Go()) + time.Second + 2*a.Skew
+		span := s.LastSeenTime.Go().Sub(after.Ticket.Spec.OpenedTime.Go()) + time.Second
+		if created := after.Ticket.CreationTimestamp.Time; a.timesSet(after.Namespace, created, after.At) > 0 {
+			// By true time. When the clock is set, a check is due at once.
+			span = after.At.Sub(created) + a.Early + time.Duration(a.timesSet(after.Namespace, created, after.At))*interval
+		}
 		if most := int32(span/interval) + 1; s.Occurrences > most {
 			a.breach(after, "counts %d cycles of %s in %s", s.Occurrences, interval, span)
 		}
@@ -681,7 +744,7 @@ func kept(a *account) {
 		if r := before.Ticket.Status.Resolution; r != nil && r.Time != nil {
 			resolved = r.Time.Go()
 		}
-		if a.Retention == 0 || after.At.Sub(resolved) < a.Retention-a.Skew {
+		if a.Retention == 0 || after.At.Sub(resolved) < a.Retention {
 			a.breach(after, "was deleted %s after it was resolved", after.At.Sub(resolved))
 		}
 	})
