@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/test/chaos/history"
 )
 
 // An hour is what the clocks of a day lose or gain where somebody takes local time for UTC, and two minutes what a machine without time
@@ -103,6 +105,7 @@ func clocks(t *testing.T, times int, play func(ctx context.Context, y *system, r
 	ana := y.people()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, time.Second) })
+	y.add(steady)
 	play(living, y, s.fork(), times)
 	end()
 	wg.Wait()
@@ -117,16 +120,36 @@ func stepped(ctx context.Context, y *system, rng *rand.Rand, times int) {
 	y.monitored()
 	m.start()
 	y.firstLook(ctx, m.monitor)
-	offsets := []time.Duration{0, clockStep, -clockStep}
-	for range times {
+	offsets := []time.Duration{clockStep, 0, -clockStep}
+	for n := range times {
 		wait(ctx, between(rng, time.Second, shortOr(time.Second, 8*time.Second)))
-		next := offsets[rng.IntN(len(offsets))]
-		for next == m.offset {
+		next := offsets[n%len(offsets)]
+		for *long && next == m.offset {
 			next = offsets[rng.IntN(len(offsets))]
 		}
-		m.set(next)
+		y.inGrace(ctx, func() { m.set(next) })
 		m.goesOn()
 	}
+}
+
+// steady is a store that nothing breaks but inGrace.
+const steady = "steady"
+
+// inGrace does something while a store is in its grace period, and waits until the store counts: its grace period has not been lost.
+func (y *system) inGrace(ctx context.Context, change func()) {
+	fast := aspects[1]
+	y.turn(fast, steady)
+	y.nextLook(ctx, startsWithin)
+	y.nextLook(ctx, startsWithin)
+	change()
+	y.stage.eventually("what is in its grace period counts in the end", 30*time.Second, func() bool {
+		return slices.ContainsFunc(y.stage.history.Latest(y.namespace), func(v history.Version) bool {
+			return v.Ticket.IsOpen() && slices.ContainsFunc(v.Ticket.Status.Violations, func(e v1alpha1.ViolationStatus) bool {
+				return e.Invariant == fast.name && e.StoreID == steady && e.Active && !e.Pending
+			})
+		})
+	})
+	y.turn(fast, steady)
 }
 
 // skewed kills the monitor each time and starts another, whose clock is off by minutes, or by less than a grace period.
@@ -138,16 +161,18 @@ func skewed(ctx context.Context, y *system, rng *rand.Rand, times int) {
 	offsets := []time.Duration{clockSkew, -clockSkew, 3 * time.Second, -3 * time.Second, 0}
 	for n := range times {
 		wait(ctx, between(rng, time.Second, shortOr(time.Second, 8*time.Second)))
-		m.kill()
-		y.unmonitored()
 		next := offsets[n%2]
 		if *long {
 			next = offsets[rng.IntN(len(offsets))]
 		}
-		m.set(next)
-		y.monitored()
-		m.start()
-		y.firstLook(ctx, m.monitor)
+		y.inGrace(ctx, func() {
+			m.kill()
+			y.unmonitored()
+			m.set(next)
+			y.monitored()
+			m.start()
+			y.firstLook(ctx, m.monitor)
+		})
 	}
 }
 
