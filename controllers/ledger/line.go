@@ -93,7 +93,8 @@ func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
 		return
 	}
 	if e.UnknownSinceTime != nil && e.SatisfiedSinceTime != nil {
-		e.SatisfiedSinceTime = v1alpha1.NewTime(e.SatisfiedSinceTime.Go().Add(now.Sub(e.UnknownSinceTime.Go())))
+		// A clock that was set back is no time that was satisfied.
+		e.SatisfiedSinceTime = v1alpha1.NewTime(e.SatisfiedSinceTime.Go().Add(max(0, now.Sub(e.UnknownSinceTime.Go()))))
 	}
 	e.UnknownSinceTime = nil
 	if e.SatisfiedSinceTime == nil || e.SatisfiedSinceTime.Go().After(now) {
@@ -106,7 +107,8 @@ func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
 }
 
 func (l *line) unknown(now time.Time) {
-	if l.entry.UnknownSinceTime == nil {
+	// Of a clock that ran ahead, nothing waits for its hour.
+	if l.entry.UnknownSinceTime == nil || l.entry.UnknownSinceTime.Go().After(now) {
 		l.entry.UnknownSinceTime = v1alpha1.NewTime(now)
 	}
 }

@@ -88,17 +88,49 @@ type History struct {
 	acts     []*Act
 	able     map[string][]*Span
 	hindered map[string][]*Span
+	clocks   map[string][]clockSpan
 	policies []Policy
+	awaited  []awaited
+}
+
+// clockSpan is a stretch in which the clock of a namespace's monitor is off by the same offset.
+type clockSpan struct {
+	Span
+	offset time.Duration
+}
+
+// awaited is a version that somebody waits for.
+type awaited struct {
+	is    func(Version) bool
+	found chan Version
 }
 
 // New is an empty history.
-func New() *History { return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}} }
+func New() *History {
+	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{}}
+}
 
 // Write notes a version of a ticket.
 func (h *History) Write(v Version) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.versions = append(h.versions, v)
+	h.awaited = slices.DeleteFunc(h.awaited, func(a awaited) bool {
+		if !a.is(v) {
+			return false
+		}
+		a.found <- v
+		return true
+	})
+}
+
+// Await is the first version from now on that is what somebody waits for. The function must not call the history.
+func (h *History) Await(is func(Version) bool) <-chan Version {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := make(chan Version, 1)
+	h.awaited = append(h.awaited, awaited{is, found})
+	return found
 }
 
 // Policy notes what an Invariant wants.
@@ -134,6 +166,18 @@ func (h *History) span(spans map[string][]*Span, namespace string, at time.Time)
 	s := &Span{Start: at}
 	spans[namespace] = append(spans[namespace], s)
 	return h.ender(s)
+}
+
+// Clock notes that the clock of a namespace's monitor is off by an offset from now on. Before that it is right.
+func (h *History) Clock(namespace string, offset time.Duration, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	spans := h.clocks[namespace]
+	if len(spans) == 0 {
+		spans = []clockSpan{{}}
+	}
+	spans[len(spans)-1].End = at
+	h.clocks[namespace] = append(spans, clockSpan{Span{Start: at}, offset})
 }
 
 func (h *History) ender(s *Span) func(time.Time) {
