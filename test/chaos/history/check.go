@@ -89,23 +89,26 @@ type account struct {
 	// tickets are the versions of each ticket, oldest first.
 	tickets map[string][]Version
 	order   []string
-	spans   map[key][]Span
-	policy  map[Place]Policy
+	// of are the tickets of each namespace, in that order.
+	of     map[string][]string
+	faults map[key][]Fault
+	policy map[Place]Policy
 }
 
 func newAccount(h *History, now time.Time, t Tolerance) *account {
-	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, spans: map[key][]Span{}, policy: map[Place]Policy{}}
+	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, of: map[string][]string{}, faults: map[key][]Fault{}, policy: map[Place]Policy{}}
 	slices.SortStableFunc(h.versions, func(x, y Version) int { return cmp.Compare(x.Revision, y.Revision) })
 	for _, v := range h.versions {
 		name := v.Namespace + "/" + v.Name
 		if a.tickets[name] == nil {
 			a.order = append(a.order, name)
+			a.of[v.Namespace] = append(a.of[v.Namespace], name)
 		}
 		a.tickets[name] = append(a.tickets[name], v)
 	}
 	for _, f := range h.faults {
 		k := key{f.Place, f.Reason}
-		a.spans[k] = append(a.spans[k], f.Span)
+		a.faults[k] = append(a.faults[k], *f)
 	}
 	for _, p := range h.policies {
 		a.policy[Place{Namespace: p.Namespace, Invariant: p.Invariant}] = p
@@ -233,7 +236,7 @@ func grounded(a *account) {
 				continue
 			}
 			stale := v.At.Add(-p.Interval - p.Timeout - p.ResolveAfter - a.Late)
-			if !slices.ContainsFunc(a.spans[k], func(s Span) bool { return s.Start.Before(v.At) && s.until(a.now).After(stale) }) {
+			if !slices.ContainsFunc(a.faults[k], func(f Fault) bool { return f.Possible.Start.Before(v.At) && f.Possible.until(a.now).After(stale) }) {
 				a.breach(v, "%v had been well for long when it opened", k)
 			}
 		}
@@ -241,28 +244,28 @@ func grounded(a *account) {
 }
 
 // faultAt is the fault of a key in which a moment lies, by the clocks of the monitors.
-func (a *account) faultAt(k key, at time.Time) (Span, bool) {
+func (a *account) faultAt(k key, at time.Time) (Fault, bool) {
 	late := a.Late + a.policyOf(k).Timeout
-	for _, s := range slices.Backward(a.spans[k]) {
-		if !at.Before(s.Start.Add(-a.Early-a.Skew)) && !at.After(s.until(a.now).Add(late+a.Skew)) {
-			return s, true
+	for _, f := range slices.Backward(a.faults[k]) {
+		if !at.Before(f.Possible.Start.Add(-a.Early-a.Skew)) && !at.After(f.Possible.until(a.now).Add(late+a.Skew)) {
+			return f, true
 		}
 	}
-	return Span{}, false
+	return Fault{}, false
 }
 
 // answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
 // an open ticket by then.
 func answered(a *account) {
-	for k, spans := range a.spans {
+	for k, faults := range a.faults {
 		p := a.policyOf(k)
-		for _, s := range spans {
-			deadline, demanded := a.deadline(k, p, s)
-			if !demanded || a.standsBy(k, s.Start, deadline) {
+		for _, f := range faults {
+			deadline, demanded := a.deadline(k, p, f.Span)
+			if !demanded || a.standsBy(k, f.Start, deadline) {
 				continue
 			}
 			a.breaches = append(a.breaches, Breach{Rule: a.rule, Namespace: k.Namespace, Text: fmt.Sprintf(
-				"%v was broken from %s to %s, and no open ticket says so by %s", k, clock(s.Start), clock(s.until(a.now)), clock(deadline))})
+				"%v was broken from %s to %s, and no open ticket says so by %s", k, clock(f.Start), clock(f.until(a.now)), clock(deadline))})
 		}
 	}
 }
@@ -287,16 +290,13 @@ func (a *account) blind(k key, from, to time.Time) bool {
 		return false
 	}
 	source := key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
-	return slices.ContainsFunc(a.spans[source], func(s Span) bool { return s.Start.Before(to) && s.until(a.now).After(from) })
+	return slices.ContainsFunc(a.faults[source], func(f Fault) bool { return f.Possible.Start.Before(to) && f.Possible.until(a.now).After(from) })
 }
 
 // standsBy tells whether at some time of that stretch an open ticket counted a key as active.
 func (a *account) standsBy(k key, from, to time.Time) bool {
-	for _, name := range a.order {
+	for _, name := range a.of[k.Namespace] {
 		versions := a.tickets[name]
-		if versions[0].Namespace != k.Namespace {
-			continue
-		}
 		for i, v := range versions {
 			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.After(to) {
 				continue
@@ -324,13 +324,16 @@ func countsActive(v Version, k key) bool {
 
 // undoubled wants that a fault counts in one ticket, and in another only after somebody resolved or deleted one in which it did.
 func undoubled(a *account) {
-	for k, spans := range a.spans {
-		for i, s := range spans {
-			until := s.until(a.now).Add(a.settle(a.policyOf(k)))
-			if i+1 < len(spans) && spans[i+1].Start.Before(until) {
-				until = spans[i+1].Start
+	for k, faults := range a.faults {
+		for i, f := range faults {
+			until := f.until(a.now)
+			if f.exact() {
+				until = until.Add(a.settle(a.policyOf(k)))
 			}
-			a.undoubledIn(k, Span{s.Start, until})
+			if i+1 < len(faults) && faults[i+1].Possible.Start.Before(until) {
+				until = faults[i+1].Possible.Start
+			}
+			a.undoubledIn(k, Span{f.Start, until})
 		}
 	}
 }
@@ -338,7 +341,7 @@ func undoubled(a *account) {
 func (a *account) undoubledIn(k key, s Span) {
 	began, again := 0, 0
 	last := Version{}
-	for _, name := range a.order {
+	for _, name := range a.of[k.Namespace] {
 		before := Version{}
 		for _, v := range a.tickets[name] {
 			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && countsActive(v, k)
@@ -383,6 +386,9 @@ func grace(a *account) {
 			if a.deletedIn(k, fault, v) {
 				continue // what a deleted ticket knew, only a monitor that lived on knows
 			}
+			if !fault.certainAt(first) {
+				continue // it may have been well for a moment
+			}
 			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
@@ -401,11 +407,11 @@ func grace(a *account) {
 }
 
 // deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
-func (a *account) deletedIn(k key, fault Span, before Version) bool {
-	for _, name := range a.order {
+func (a *account) deletedIn(k key, fault Fault, before Version) bool {
+	for _, name := range a.of[k.Namespace] {
 		had := false
 		for _, v := range a.tickets[name] {
-			if v.Ticket == nil && had && v.Namespace == k.Namespace && !v.At.Before(fault.Start) && v.Revision < before.Revision {
+			if v.Ticket == nil && had && !v.At.Before(fault.Possible.Start) && v.Revision < before.Revision {
 				return true
 			}
 			had = v.Ticket != nil && hasKey(v, k)
@@ -415,13 +421,14 @@ func (a *account) deletedIn(k key, fault Span, before Version) bool {
 }
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
-func (a *account) firstOf(ticket Version, k key, fault Span) bool {
-	for _, v := range a.versions {
-		if v.Revision >= ticket.Revision {
-			return true
-		}
-		if v.Namespace == k.Namespace && v.Ticket != nil && hasKey(v, k) && (v.Ticket.IsOpen() || !v.At.Before(fault.Start)) && v.At.After(fault.Start.Add(-a.Late-a.policyOf(k).ResolveAfter-a.settle(a.policyOf(k)))) {
-			return false
+func (a *account) firstOf(ticket Version, k key, fault Fault) bool {
+	began := fault.Possible.Start
+	recent := began.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
+	for _, name := range a.of[k.Namespace] {
+		for _, v := range a.tickets[name] {
+			if v.Revision < ticket.Revision && v.Ticket != nil && v.At.After(recent) && (v.Ticket.IsOpen() || !v.At.Before(began)) && hasKey(v, k) {
+				return false
+			}
 		}
 	}
 	return true
@@ -449,16 +456,16 @@ func cleared(a *account) {
 
 // wellBetween tells whether there was a moment at which a store was well and its source could be read.
 func (a *account) wellBetween(k key, from, to time.Time) bool {
-	all := slices.Clone(a.spans[k])
+	all := slices.Clone(a.faults[k])
 	if k.Reason == v1alpha1.Violated {
-		all = append(all, a.spans[key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}]...)
+		all = append(all, a.faults[key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}]...)
 	}
-	slices.SortFunc(all, func(x, y Span) int { return x.Start.Compare(y.Start) })
-	for _, s := range all {
-		if s.Start.After(from) {
+	slices.SortFunc(all, func(x, y Fault) int { return x.Start.Compare(y.Start) })
+	for _, f := range all {
+		if f.Start.After(from) {
 			break
 		}
-		if end := s.until(a.now); end.After(from) {
+		if end := f.until(a.now); end.After(from) {
 			from = end
 		}
 	}
@@ -474,7 +481,7 @@ func finished(a *account) {
 			continue
 		}
 		if !slices.ContainsFunc(v.Ticket.Spec.Violations, func(violation v1alpha1.Violation) bool {
-			return slices.ContainsFunc(a.spans[keyOf(v.Namespace, violation)], func(s Span) bool { return s.End.IsZero() })
+			return slices.ContainsFunc(a.faults[keyOf(v.Namespace, violation)], func(f Fault) bool { return f.End.IsZero() })
 		}) {
 			a.breach(v, "is still open, although nothing of it is broken and nobody holds it: %+v", v.Ticket.Status.Violations)
 		}

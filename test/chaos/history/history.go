@@ -45,7 +45,19 @@ type Place struct{ Namespace, Invariant, StoreID string }
 type Fault struct {
 	Place
 	Reason v1alpha1.ViolationReason
+	// Span is when it was there for certain.
 	Span
+	// Possible is when it may have been there: the same where whoever noted it had caused it, and longer where they saw it from
+	// outside. Only in Span must a monitor see it all the time, and only outside Possible must it not.
+	Possible Span
+}
+
+// exact tells whether nothing about the fault is in doubt.
+func (f Fault) exact() bool { return f.Span == f.Possible }
+
+// certainAt tells whether it is out of doubt that the fault, which is there at about that moment, was there then.
+func (f Fault) certainAt(at time.Time) bool {
+	return f.exact() || !at.Before(f.Start) && !at.After(f.until(at))
 }
 
 // ActKind is what somebody did to a ticket.
@@ -111,9 +123,16 @@ func (h *History) Policy(p Policy) {
 func (h *History) Begin(place Place, reason v1alpha1.ViolationReason, at time.Time) (end func(time.Time)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := &Fault{Place: place, Reason: reason, Span: Span{Start: at}}
+	f := &Fault{Place: place, Reason: reason, Span: Span{Start: at}, Possible: Span{Start: at}}
 	h.faults = append(h.faults, f)
-	return h.ender(&f.Span)
+	return h.ender(&f.Span, &f.Possible)
+}
+
+// Note notes a fault that is over, as somebody saw it from outside. Where none of it is certain, its Span has no length.
+func (h *History) Note(f Fault) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = append(h.faults, &f)
 }
 
 // Able notes that a monitor is able to check a namespace from now on. It no longer is when end is called.
@@ -125,12 +144,14 @@ func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
 	return h.ender(s)
 }
 
-func (h *History) ender(s *Span) func(time.Time) {
+func (h *History) ender(spans ...*Span) func(time.Time) {
 	return func(at time.Time) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if s.End.IsZero() {
-			s.End = at
+		for _, s := range spans {
+			if s.End.IsZero() {
+				s.End = at
+			}
 		}
 	}
 }
