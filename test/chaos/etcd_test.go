@@ -279,11 +279,7 @@ func (c *etcdCluster) suffer(ctx context.Context, lasts time.Duration) {
 		other := c.members[(i+1)%len(c.members)]
 		add(func(ill bool) { c.sever(m, other, ill) })
 	}
-	for wait(ctx, 50*time.Millisecond) {
-		for _, t := range all {
-			t.turn(rng, time.Now())
-		}
-	}
+	turnAll(ctx, rng, all)
 }
 
 // sufferOnce makes two of the members ill, each in its own way, for long enough to be seen.

@@ -4,6 +4,7 @@
 package history
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -100,16 +101,28 @@ type History struct {
 	acts     []*Act
 	able     map[string][]*Span
 	policies []Policy
+	// latest are the tickets that are there, by namespace and name.
+	latest map[string]map[string]Version
 }
 
 // New is an empty history.
-func New() *History { return &History{able: map[string][]*Span{}} }
+func New() *History {
+	return &History{able: map[string][]*Span{}, latest: map[string]map[string]Version{}}
+}
 
 // Write notes a version of a ticket.
 func (h *History) Write(v Version) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.versions = append(h.versions, v)
+	switch there := h.latest[v.Namespace]; {
+	case v.Ticket == nil:
+		delete(there, v.Name)
+	case there == nil:
+		h.latest[v.Namespace] = map[string]Version{v.Name: v}
+	default:
+		there[v.Name] = v
+	}
 }
 
 // Policy notes what an Invariant wants.
@@ -175,16 +188,10 @@ func (h *History) Ask(namespace, ticket string, kind ActKind, word string, at ti
 func (h *History) Latest(namespace string) []Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	latest := map[string]Version{}
-	for _, v := range h.versions {
-		if namespace == "" || v.Namespace == namespace {
-			latest[v.Namespace+"/"+v.Name] = v
-		}
-	}
 	var versions []Version
-	for _, v := range latest {
-		if v.Ticket != nil {
-			versions = append(versions, v)
+	for there, tickets := range h.latest {
+		if namespace == "" || namespace == there {
+			versions = slices.AppendSeq(versions, maps.Values(tickets))
 		}
 	}
 	slices.SortFunc(versions, func(a, b Version) int { return int(a.Revision - b.Revision) })
