@@ -34,6 +34,7 @@ func TestEtcdCluster(t *testing.T) {
 	c := s.etcd()
 	c.watch(y.namespace)
 	m := s.monitor("etcd", "--namespace", y.namespace)
+	c.start()
 	living, end := context.WithCancel(s.ctx)
 	probing, endProbing := context.WithCancel(s.ctx)
 	var wg, probers sync.WaitGroup
@@ -44,6 +45,7 @@ func TestEtcdCluster(t *testing.T) {
 	if !y.nextLook(living, startsWithin) {
 		t.Errorf("%s did not look within %s of its start", m.name, startsWithin)
 	}
+	c.identify()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, 700*time.Millisecond) })
 	if *long {
@@ -97,7 +99,7 @@ type member struct {
 	log     lastLines
 }
 
-// etcd starts an etcd cluster of three members, and returns when it has a leader.
+// etcd makes an etcd cluster of three members, and does not start them.
 func (s *stage) etcd() *etcdCluster {
 	s.Helper()
 	c := &etcdCluster{stage: s}
@@ -115,13 +117,23 @@ func (s *stage) etcd() *etcdCluster {
 	}
 	for _, m := range c.members {
 		m.args = append(m.args, "--initial-cluster", strings.Join(initial, ","))
-		m.start()
 		s.Cleanup(m.kill)
 	}
-	for _, m := range c.members {
-		s.eventually(m.name+" is healthy", startsWithin, func() bool { return m.identify(s.ctx) })
-	}
 	return c
+}
+
+// start starts all members.
+func (c *etcdCluster) start() {
+	for _, m := range c.members {
+		m.start()
+	}
+}
+
+// identify waits until all members are healthy, and learns who they are.
+func (c *etcdCluster) identify() {
+	for _, m := range c.members {
+		c.stage.eventually(m.name+" is healthy", startsWithin, func() bool { return m.identify(c.stage.ctx) })
+	}
 }
 
 // link makes a link to a socket in the directory in which programs are started.
@@ -270,7 +282,7 @@ func (c *etcdCluster) suffer(ctx context.Context, lasts time.Duration) {
 			if ill {
 				c.suffered++
 			}
-		}, well: [2]time.Duration{20 * time.Second, 2 * time.Minute}, ill: [2]time.Duration{time.Second, 20 * time.Second}})
+		}, well: [2]time.Duration{20 * time.Second, 2 * time.Minute}, ill: [2]time.Duration{time.Second, 30 * time.Second}})
 	}
 	for i, m := range c.members {
 		for _, ailment := range c.ailments(m) {
@@ -293,7 +305,7 @@ func (c *etcdCluster) sufferOnce(ctx context.Context) {
 		defer ailment(false)
 		c.suffered++
 	}
-	wait(ctx, 6*time.Second)
+	wait(ctx, 7500*time.Millisecond)
 }
 
 // heal ends all that the members suffer from.

@@ -131,10 +131,10 @@ func (p *prober) inOrder() []*round {
 	return rounds
 }
 
-// allWell tells whether all was well in the last second.
+// allWell tells whether all was well lately, as far as what is not answered yet leaves that open.
 func (p *prober) allWell() bool {
 	rounds := p.inOrder()
-	recent := time.Now().Add(-etcdTimeout * 3)
+	recent := time.Now().Add(-etcdTimeout * 2)
 	for _, r := range slices.Backward(rounds) {
 		if r.asked.Before(recent) {
 			return r != rounds[len(rounds)-1]

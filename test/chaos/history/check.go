@@ -280,7 +280,10 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	deadline, able := a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	deadline := seen // what has no grace period opens a ticket in the cycle that sees it
+	if grace > 0 {
+		deadline, able = a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	}
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
 

@@ -156,8 +156,9 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 			"all was well for a long": func(s *story) { s.fault(up, 10, 30); s.open(1, up, 11, 60); s.resolve(1, 61, v1alpha1.Cleared) },
 		},
 		"every fault has its ticket": {
-			"no ticket at all":           func(s *story) { s.fault(up, 10, 30) },
-			"no ticket while it is sure": func(s *story) { s.glimpse(up, 10, 60, 20, 40) },
+			"no ticket at all":                func(s *story) { s.fault(up, 10, 30) },
+			"no ticket as soon as it is seen": func(s *story) { s.fault(up, 10, 15) },
+			"no ticket while it is sure":      func(s *story) { s.glimpse(up, 10, 60, 20, 40) },
 			"it stands in a ticket as cleared": func(s *story) {
 				s.fault(up, 10, 30)
 				s.open(1, up, 11, 11)
