@@ -125,11 +125,18 @@ func (w *watched) heal() {
 	}
 }
 
-// tidy deletes what was resolved some time ago, as retention would after a longer one, until the context ends.
+// tidy ends the holds of tickets that nobody works on any more, and deletes what was resolved some time ago, as retention would after a
+// longer one, until the context ends.
 func (p *people) tidy(ctx context.Context, every, after time.Duration) {
 	for wait(ctx, every) {
-		for _, v := range p.stage.history.Latest(p.namespace) {
-			if !v.Ticket.IsOpen() && !v.Ticket.Held() && time.Since(v.At) > after {
+		tickets := p.stage.history.Latest(p.namespace)
+		for i, v := range tickets {
+			switch {
+			case v.Ticket.Held():
+				if time.Since(v.Ticket.Spec.OpenedTime.Go()) > after && i < len(tickets)-worked {
+					p.do(ctx, v.Name, history.Unhold)
+				}
+			case !v.Ticket.IsOpen() && time.Since(v.At) > after:
 				p.do(ctx, v.Name, history.Delete)
 			}
 		}

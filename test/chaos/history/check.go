@@ -392,7 +392,7 @@ func grace(a *account) {
 			if !fault.certainAt(first) {
 				continue // it may have been well for a moment
 			}
-			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) {
+			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) && !a.blind(k, fault.Start, able) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
 			if violation.Pending || a.blind(k, fault.Start, v.At) {

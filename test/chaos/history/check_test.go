@@ -115,6 +115,12 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 			},
 			"a fault shorter than its grace period": func(s *story) { s.fault(fast, 10, 15) },
 			"a fault that no monitor could see":     func(s *story) { s.unable(at(9)); s.fault(up, 10, 30) },
+			"a fault that the source hides for a while": func(s *story) {
+				s.fault(up, 10, 30)
+				s.Begin(whole, v1alpha1.Unobservable, at(9))(at(19))
+				s.open(1, up, 20, 20)
+				s.resolve(1, 31, v1alpha1.Cleared)
+			},
 			"a fault that only may have been there": func(s *story) { s.glimpse(fast, 10, 60, 10, 10) },
 			"a fault that may have been there before it was seen, and was well for a moment meanwhile": func(s *story) {
 				s.glimpse(fast, 10, 60, 30, 50)
