@@ -270,6 +270,21 @@ func answered(a *account) {
 	}
 }
 
+// Demanded is how many faults lasted long enough, with a monitor that was able, that a ticket must say so.
+func (h *History) Demanded(now time.Time, t Tolerance) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, demanded := newAccount(h, now, t), 0
+	for k, faults := range a.faults {
+		for _, f := range faults {
+			if _, is := a.deadline(k, a.policyOf(k), f.Span); is {
+				demanded++
+			}
+		}
+	}
+	return demanded
+}
+
 // deadline is when a fault must stand in a ticket, and whether it lasts until then.
 func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	seen, able := a.firstAble(k.Namespace, s.Start, a.settle(p))
