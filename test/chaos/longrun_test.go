@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,10 +58,12 @@ func TestLongRun(t *testing.T) {
 	end()
 	wg.Wait()
 	w.heal()
+	var now sample
 	s.eventually("what came is gone again", time.Minute, func() bool {
-		now := w.vitals()
+		now = w.vitals()
 		return now.Goroutines <= before.Goroutines+10 && now.Files <= before.Files+5 && now.watches <= before.watches && now.objects <= before.objects
 	})
+	s.Logf("before: %s; after: %s", before, now)
 	s.settled(busy)
 }
 
@@ -104,6 +107,7 @@ func (w *watched) start() {
 			w.stage.Errorf("%s did not look at %s within %s of its start", w.monitor.name, y.namespace, startsWithin)
 		}
 	}
+	w.stage.eventually("it watches Invariants, tickets and Deployments", startsWithin, func() bool { return w.monitor.gate.Watches() == 3 })
 }
 
 // live lets all live, and people work and tidy up, until the context ends.
@@ -149,6 +153,14 @@ type sample struct {
 	vitals
 	// watches are open at the API server, which has so many objects other than tickets and Events.
 	watches, objects float64
+}
+
+func (s sample) String() string {
+	var all []string
+	for _, m := range measures {
+		all = append(all, fmt.Sprintf("%.0f %s", m.of(s)/m.unit, m.name))
+	}
+	return strings.Join(all, ", ")
 }
 
 // vitals are those of now.
