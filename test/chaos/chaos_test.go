@@ -19,8 +19,9 @@ import (
 )
 
 var (
-	long = flag.Bool("long", false, "the long form, which takes hours; else one that takes seconds")
-	seed = flag.Uint64("seed", 0, "repeats the choices of an earlier run; 0: new ones")
+	long  = flag.Bool("long", false, "the long form, which takes hours; else one that takes seconds")
+	lasts = flag.Duration("for", 0, "how long the long form of what lasts a while takes; 0: its own time")
+	seed  = flag.Uint64("seed", 0, "repeats the choices of an earlier run; 0: new ones")
 )
 
 var (

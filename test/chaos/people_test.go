@@ -26,6 +26,9 @@ func (y *system) people() *people {
 	return &people{stage: y.stage, api: y.stage.api, namespace: y.namespace}
 }
 
+// worked is how many of the tickets that were written to last people work on.
+const worked = 4
+
 // work does something at random to one of the newest tickets, every so often, until the context ends. In the end nobody holds anything.
 func (p *people) work(ctx context.Context, every time.Duration) {
 	rng := p.stage.fork()
@@ -34,7 +37,7 @@ func (p *people) work(ctx context.Context, every time.Duration) {
 		if len(tickets) == 0 {
 			continue
 		}
-		newest := tickets[max(0, len(tickets)-4):]
+		newest := tickets[max(0, len(tickets)-worked):]
 		ticket := newest[rng.IntN(len(newest))].Name
 		switch n := rng.IntN(20); {
 		case n < 6:

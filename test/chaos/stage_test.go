@@ -77,7 +77,7 @@ func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 		s.Error(breach)
 	}
 	c := s.history.Counts()
-	facts = append(facts, fmt.Sprintf("%d faults", c.Faults), fmt.Sprintf("%d tickets in %d versions", c.Tickets, c.Versions),
+	facts = append(facts, fmt.Sprintf("%d faults, of which %d need a ticket", c.Faults, s.history.Demanded(time.Now(), tolerance)), fmt.Sprintf("%d tickets in %d versions", c.Tickets, c.Versions),
 		fmt.Sprintf("%d acts of people, of them %d holds and %d words", c.Acts, c.Holds, c.Words), fmt.Sprintf("%d rules broken", len(breaches)))
 	s.Log(strings.Join(facts, ", "))
 	table.add(strings.TrimPrefix(s.Name(), "Test"), time.Since(s.began), facts...)

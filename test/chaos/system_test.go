@@ -13,6 +13,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/test/chaos/history"
@@ -70,10 +71,20 @@ func (s *stage) system(name string, stores int) *system {
 	y.server = httptest.NewServer(http.HandlerFunc(y.answer))
 	s.Cleanup(y.server.Close)
 	must(s, s.plane.Namespace(s.ctx, y.namespace))
+	s.Cleanup(y.leave)
 	for _, a := range aspects {
 		y.watch(a)
 	}
 	return y
+}
+
+// leave leaves nothing to the monitors of other scenarios that watch all namespaces.
+func (y *system) leave() {
+	for _, kind := range []client.Object{&v1alpha1.Invariant{}, &v1alpha1.Ticket{}} {
+		if err := y.stage.api.DeleteAllOf(context.Background(), kind, client.InNamespace(y.namespace)); err != nil {
+			y.stage.Error(err)
+		}
+	}
 }
 
 // watch makes the Invariant of an aspect.
@@ -204,17 +215,36 @@ func (y *system) nextLook(ctx context.Context, within time.Duration) bool {
 	return false
 }
 
-// live breaks and mends things at random until the context ends. Each stays as it is for long enough to tell one fault from the
-// next; now and then the source answers nobody.
-func (y *system) live(ctx context.Context) {
+// pace is between which two times a system's stores, and its source, stay well and ill.
+type pace struct {
+	well, ill             [2]time.Duration
+	sourceWell, sourceIll [2]time.Duration
+}
+
+// brisk leaves just enough time to tell one fault from the next.
+var brisk = pace{
+	well: [2]time.Duration{3 * time.Second, 12 * time.Second}, ill: [2]time.Duration{3 * time.Second, 12 * time.Second},
+	sourceWell: [2]time.Duration{15 * time.Second, 40 * time.Second}, sourceIll: [2]time.Duration{3 * time.Second, 12 * time.Second},
+}
+
+// live breaks and mends things at random until the context ends, and now and then the source answers nobody.
+func (y *system) live(ctx context.Context) { y.liveAt(ctx, brisk) }
+
+// liveAt lives at a pace.
+func (y *system) liveAt(ctx context.Context, p pace) {
 	rng := y.stage.fork()
 	var all []*turning
 	for _, a := range aspects {
 		for _, store := range y.stores {
-			all = append(all, &turning{do: func(bool) { y.turn(a, store) }, well: [2]time.Duration{3 * time.Second, 12 * time.Second}, ill: [2]time.Duration{3 * time.Second, 12 * time.Second}})
+			all = append(all, &turning{do: func(bool) { y.turn(a, store) }, well: p.well, ill: p.ill})
 		}
 	}
-	all = append(all, &turning{do: y.silence, well: [2]time.Duration{15 * time.Second, 40 * time.Second}, ill: [2]time.Duration{3 * time.Second, 12 * time.Second}})
+	all = append(all, &turning{do: y.silence, well: p.sourceWell, ill: p.sourceIll})
+	turnAll(ctx, rng, all)
+}
+
+// turnAll turns things until the context ends.
+func turnAll(ctx context.Context, rng *rand.Rand, all []*turning) {
 	for wait(ctx, 50*time.Millisecond) {
 		for _, t := range all {
 			t.turn(rng, time.Now())

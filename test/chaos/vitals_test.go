@@ -16,9 +16,11 @@ import (
 // vitals are what a process takes of a machine.
 type vitals struct {
 	Memory, Heap      float64 // bytes: resident, and in use on the heap
+	Live              float64 // bytes: what the last garbage collection left of the heap
 	Goroutines, Files float64
 	CPU               float64 // seconds so far
 	Requests          float64 // to the API server so far
+	Series            float64 // of metrics
 	families          map[string]*dto.MetricFamily
 }
 
@@ -64,6 +66,11 @@ func readVitals(scraper *http.Client, address string) (v vitals, err error) {
 		return v, err
 	}
 	v.Memory, v.Heap = v.sum("process_resident_memory_bytes"), v.sum("go_memstats_heap_inuse_bytes")
+	// The next collection comes when the heap has grown by so many percent.
+	v.Live = v.sum("go_memstats_next_gc_bytes") / (1 + v.sum("go_gc_gogc_percent")/100)
+	for _, family := range v.families {
+		v.Series += float64(len(family.GetMetric()))
+	}
 	v.Goroutines, v.Files = v.sum("go_goroutines"), v.sum("process_open_fds")
 	v.CPU, v.Requests = v.sum("process_cpu_seconds_total"), v.sum("rest_client_requests_total")
 	return v, nil

@@ -49,6 +49,8 @@ type Gate struct {
 	disturb func(*http.Request) *Disturbance
 	// requests counts what came, by method.
 	requests map[string]int
+	// underWay are those that came and are not yet answered in full.
+	underWay map[*http.Request]struct{}
 }
 
 // New opens a gate to the API server of that configuration.
@@ -64,7 +66,7 @@ func New(config *rest.Config) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a gate to %s: %w", config.Host, err)
 	}
-	g := &Gate{open: make(chan struct{}), requests: map[string]int{}}
+	g := &Gate{open: make(chan struct{}), requests: map[string]int{}, underWay: map[*http.Request]struct{}{}}
 	close(g.open)
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(upstream) },
@@ -98,6 +100,7 @@ type disturbance struct{}
 
 func (g *Gate) serve(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *http.Request) {
 	d := g.arrive(r)
+	defer g.leave(r)
 	if d == nil {
 		d = &Disturbance{}
 	}
@@ -136,10 +139,17 @@ func (g *Gate) arrive(r *http.Request) *Disturbance {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.requests[r.Method]++
+	g.underWay[r] = struct{}{}
 	if g.disturb == nil {
 		return nil
 	}
 	return g.disturb(r)
+}
+
+func (g *Gate) leave(r *http.Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.underWay, r)
 }
 
 // Disturb decides for each request what becomes of it from now on; nil: it passes. The function is called for one request at a time.
@@ -158,6 +168,19 @@ func (g *Gate) Requests() map[string]int {
 		requests[method] = n
 	}
 	return requests
+}
+
+// Watches is how many watches are open.
+func (g *Gate) Watches() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	watches := 0
+	for r := range g.underWay {
+		if r.URL.Query().Get("watch") == "true" {
+			watches++
+		}
+	}
+	return watches
 }
 
 // Cut lets nothing pass in either direction, and tells nobody: what is sent hangs until Mend.

@@ -95,12 +95,12 @@ type account struct {
 	// version: both are made when first asked for.
 	having   map[key][]string
 	counting map[*v1alpha1.Ticket]map[key]bool
-	spans    map[key][]Span
+	faults   map[key][]Fault
 	policy   map[Place]Policy
 }
 
 func newAccount(h *History, now time.Time, t Tolerance) *account {
-	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, spans: map[key][]Span{}, policy: map[Place]Policy{},
+	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, faults: map[key][]Fault{}, policy: map[Place]Policy{},
 		counting: map[*v1alpha1.Ticket]map[key]bool{}}
 	slices.SortStableFunc(h.versions, func(x, y Version) int { return cmp.Compare(x.Revision, y.Revision) })
 	for _, v := range h.versions {
@@ -112,7 +112,7 @@ func newAccount(h *History, now time.Time, t Tolerance) *account {
 	}
 	for _, f := range h.faults {
 		k := key{f.Place, f.Reason}
-		a.spans[k] = append(a.spans[k], f.Span)
+		a.faults[k] = append(a.faults[k], *f)
 	}
 	for _, p := range h.policies {
 		a.policy[Place{Namespace: p.Namespace, Invariant: p.Invariant}] = p
@@ -246,8 +246,8 @@ func (a *account) firstWriting(namespace string, from time.Time, length time.Dur
 func (a *account) firstSeeing(k key, from time.Time, length time.Duration) (time.Time, bool) {
 	able := a.able[k.Namespace]
 	if k.Reason == v1alpha1.Violated {
-		for _, silence := range a.spans[sourceOf(k)] {
-			able = a.without(able, []*Span{&silence})
+		for _, silence := range a.faults[sourceOf(k)] {
+			able = a.without(able, []*Span{&silence.Possible})
 		}
 	}
 	return a.firstStretch(able, from, length)
@@ -381,7 +381,7 @@ func grounded(a *account) {
 				continue
 			}
 			stale := a.underWay(k.Namespace, v.At, p.Interval+p.Timeout+p.ResolveAfter+a.Late)
-			if !slices.ContainsFunc(a.spans[k], func(s Span) bool { return s.Start.Before(v.At) && s.until(a.now).After(stale) }) {
+			if !slices.ContainsFunc(a.faults[k], func(f Fault) bool { return f.Possible.Start.Before(v.At) && f.Possible.until(a.now).After(stale) }) {
 				a.breach(v, "%v had been well for long when it opened", k)
 			}
 		}
@@ -389,32 +389,47 @@ func grounded(a *account) {
 }
 
 // faultAt is the fault of a key in which a moment lies that a monitor wrote by then, and the true time of that moment.
-func (a *account) faultAt(k key, at, by time.Time) (Span, time.Time, bool) {
+func (a *account) faultAt(k key, at, by time.Time) (Fault, time.Time, bool) {
 	late := a.Late + a.policyOf(k).Timeout
 	for _, moment := range slices.Backward(a.moments(k.Namespace, at, by)) {
-		for _, s := range slices.Backward(a.spans[k]) {
-			if !moment.Before(s.Start.Add(-a.Early)) && !moment.After(s.until(a.now).Add(late)) {
-				return s, moment, true
+		for _, f := range slices.Backward(a.faults[k]) {
+			if !moment.Before(f.Possible.Start.Add(-a.Early)) && !moment.After(f.Possible.until(a.now).Add(late)) {
+				return f, moment, true
 			}
 		}
 	}
-	return Span{}, time.Time{}, false
+	return Fault{}, time.Time{}, false
 }
 
 // answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
 // an open ticket by then.
 func answered(a *account) {
-	for k, spans := range a.spans {
+	for k, faults := range a.faults {
 		p := a.policyOf(k)
-		for _, s := range spans {
-			deadline, demanded := a.deadline(k, p, s)
-			if !demanded || a.standsBy(k, s.Start, deadline) {
+		for _, f := range faults {
+			deadline, demanded := a.deadline(k, p, f.Span)
+			if !demanded || a.standsBy(k, f.Start, deadline) {
 				continue
 			}
 			a.breaches = append(a.breaches, Breach{Rule: a.rule, Namespace: k.Namespace, Text: fmt.Sprintf(
-				"%v was broken from %s to %s, and no open ticket says so by %s", k, clock(s.Start), clock(s.until(a.now)), clock(deadline))})
+				"%v was broken from %s to %s, and no open ticket says so by %s", k, clock(f.Start), clock(f.until(a.now)), clock(deadline))})
 		}
 	}
+}
+
+// Demanded is how many faults lasted long enough, with a monitor that was able, that a ticket must say so.
+func (h *History) Demanded(now time.Time, t Tolerance) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, demanded := newAccount(h, now, t), 0
+	for k, faults := range a.faults {
+		for _, f := range faults {
+			if _, is := a.deadline(k, a.policyOf(k), f.Span); is {
+				demanded++
+			}
+		}
+	}
+	return demanded
 }
 
 // deadline is when a fault must stand in a ticket, and whether it lasts until then.
@@ -427,7 +442,11 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	deadline, able := a.firstWriting(k.Namespace, seen.Add(grace), a.settle(p))
+	// What has no grace period opens a ticket in the cycle that sees it.
+	deadline, able := a.firstWriting(k.Namespace, s.Start, a.settle(p))
+	if grace > 0 {
+		deadline, able = a.firstWriting(k.Namespace, seen.Add(grace), a.settle(p))
+	}
 	if longer, _ := a.off(k.Namespace, s.Start, deadline); able && longer > 0 {
 		deadline, able = a.firstWriting(k.Namespace, seen.Add(grace+longer), a.settle(p))
 	}
@@ -439,7 +458,7 @@ func (a *account) blind(k key, from, to time.Time) bool {
 	if k.Reason == v1alpha1.Unobservable {
 		return false
 	}
-	return slices.ContainsFunc(a.spans[sourceOf(k)], func(s Span) bool { return s.Start.Before(to) && s.until(a.now).After(from) })
+	return slices.ContainsFunc(a.faults[sourceOf(k)], func(f Fault) bool { return f.Possible.Start.Before(to) && f.Possible.until(a.now).After(from) })
 }
 
 // standsBy tells whether at some time of that stretch an open ticket counted a key as active.
@@ -477,13 +496,16 @@ func (a *account) countsActive(v Version, k key) bool {
 
 // undoubled wants that a fault counts in one ticket, and in another only after somebody resolved or deleted one in which it did.
 func undoubled(a *account) {
-	for k, spans := range a.spans {
-		for i, s := range spans {
-			until := s.until(a.now).Add(a.settle(a.policyOf(k)))
-			if i+1 < len(spans) && spans[i+1].Start.Before(until) {
-				until = spans[i+1].Start
+	for k, faults := range a.faults {
+		for i, f := range faults {
+			until := f.until(a.now)
+			if f.exact() {
+				until = until.Add(a.settle(a.policyOf(k)))
 			}
-			a.undoubledIn(k, Span{s.Start, until})
+			if i+1 < len(faults) && faults[i+1].Possible.Start.Before(until) {
+				until = faults[i+1].Possible.Start
+			}
+			a.undoubledIn(k, Span{f.Start, until})
 		}
 	}
 }
@@ -541,6 +563,9 @@ func grace(a *account) {
 			if a.deletedIn(k, fault, v) {
 				continue // what a deleted ticket knew, only a monitor that lived on knows
 			}
+			if !fault.certainAt(first) {
+				continue // it may have been well for a moment
+			}
 			if able, ok := a.firstSeeing(k, fault.Start, a.settle(p)); ok && first.After(able.Add(a.longer(k, fault, v))) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
@@ -559,11 +584,11 @@ func grace(a *account) {
 }
 
 // deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
-func (a *account) deletedIn(k key, fault Span, before Version) bool {
+func (a *account) deletedIn(k key, fault Fault, before Version) bool {
 	for _, name := range a.with(k) {
 		last := Version{}
 		for _, v := range a.tickets[name] {
-			if v.Ticket == nil && last.Ticket != nil && !v.At.Before(fault.Start) && v.Revision < before.Revision && hasKey(last, k) {
+			if v.Ticket == nil && last.Ticket != nil && !v.At.Before(fault.Possible.Start) && v.Revision < before.Revision && hasKey(last, k) {
 				return true
 			}
 			last = v
@@ -573,17 +598,18 @@ func (a *account) deletedIn(k key, fault Span, before Version) bool {
 }
 
 // longer is how much later than without the setting of clocks a fault may be said to be first seen.
-func (a *account) longer(k key, fault Span, by Version) time.Duration {
+func (a *account) longer(k key, fault Fault, by Version) time.Duration {
 	longer, _ := a.off(k.Namespace, fault.Start, by.At)
 	return longer
 }
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
-func (a *account) firstOf(ticket Version, k key, fault Span) bool {
-	recent := fault.Start.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
+func (a *account) firstOf(ticket Version, k key, fault Fault) bool {
+	began := fault.Possible.Start
+	recent := began.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
 	return !slices.ContainsFunc(a.with(k), func(name string) bool {
 		return slices.ContainsFunc(a.tickets[name], func(v Version) bool {
-			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(fault.Start)) && v.At.After(recent) && hasKey(v, k)
+			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(began)) && v.At.After(recent) && hasKey(v, k)
 		})
 	})
 }
@@ -610,16 +636,16 @@ func cleared(a *account) {
 
 // wellBetween tells whether there was a moment at which a store was well and its source could be read.
 func (a *account) wellBetween(k key, from, to time.Time) bool {
-	all := slices.Clone(a.spans[k])
+	all := slices.Clone(a.faults[k])
 	if k.Reason == v1alpha1.Violated {
-		all = append(all, a.spans[sourceOf(k)]...)
+		all = append(all, a.faults[sourceOf(k)]...)
 	}
-	slices.SortFunc(all, func(x, y Span) int { return x.Start.Compare(y.Start) })
-	for _, s := range all {
-		if s.Start.After(from) {
+	slices.SortFunc(all, func(x, y Fault) int { return x.Start.Compare(y.Start) })
+	for _, f := range all {
+		if f.Start.After(from) {
 			break
 		}
-		if end := s.until(a.now); end.After(from) {
+		if end := f.until(a.now); end.After(from) {
 			from = end
 		}
 	}
@@ -635,7 +661,7 @@ func finished(a *account) {
 			continue
 		}
 		if !slices.ContainsFunc(v.Ticket.Spec.Violations, func(violation v1alpha1.Violation) bool {
-			return slices.ContainsFunc(a.spans[keyOf(v.Namespace, violation)], func(s Span) bool { return s.End.IsZero() })
+			return slices.ContainsFunc(a.faults[keyOf(v.Namespace, violation)], func(f Fault) bool { return f.End.IsZero() })
 		}) {
 			a.breach(v, "is still open, although nothing of it is broken and nobody holds it: %+v", v.Ticket.Status.Violations)
 		}

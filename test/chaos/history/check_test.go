@@ -82,6 +82,12 @@ func (s *story) fault(place history.Place, from, to float64) {
 	s.Begin(place, v1alpha1.Violated, at(from))(at(to))
 }
 
+// glimpse notes a place that may have been broken for a while, and certainly was in a part of it.
+func (s *story) glimpse(place history.Place, from, to, certainFrom, certainTo float64) {
+	s.Note(history.Fault{Place: place, Reason: v1alpha1.Violated, Span: history.Span{Start: at(certainFrom), End: at(certainTo)},
+		Possible: history.Span{Start: at(from), End: at(to)}})
+}
+
 // act notes what a person did.
 func (s *story) act(n int, kind history.ActKind, word string, seconds float64, err error) {
 	s.Ask("ns", v1alpha1.TicketName("sys", n), kind, word, at(seconds))(err, at(seconds))
@@ -109,6 +115,20 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 			},
 			"a fault shorter than its grace period": func(s *story) { s.fault(fast, 10, 15) },
 			"a fault that no monitor could see":     func(s *story) { s.unable(at(9)); s.fault(up, 10, 30) },
+			"a fault that the source hides for a while": func(s *story) {
+				s.fault(up, 10, 30)
+				s.Begin(whole, v1alpha1.Unobservable, at(9))(at(19))
+				s.open(1, up, 20, 20)
+				s.resolve(1, 31, v1alpha1.Cleared)
+			},
+			"a fault that only may have been there": func(s *story) { s.glimpse(fast, 10, 60, 10, 10) },
+			"a fault that may have been there before it was seen, and was well for a moment meanwhile": func(s *story) {
+				s.glimpse(fast, 10, 60, 30, 50)
+				s.open(1, fast, 11, 21)
+				s.resolve(1, 22, v1alpha1.Cleared)
+				s.open(2, fast, 25, 35)
+				s.resolve(2, 61, v1alpha1.Cleared)
+			},
 			"a fault that goes on in the ticket after a resolve by hand": func(s *story) {
 				s.fault(up, 10, 30)
 				s.open(1, up, 11, 11)
@@ -133,11 +153,18 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 			s.resolve(1, 71, v1alpha1.Cleared)
 		}},
 		"no ticket without a fault": {
-			"nothing was wrong":       func(s *story) { s.open(1, up, 11, 11); s.resolve(1, 12, v1alpha1.Cleared) },
+			"nothing was wrong": func(s *story) { s.open(1, up, 11, 11); s.resolve(1, 12, v1alpha1.Cleared) },
+			"none was possible": func(s *story) {
+				s.glimpse(up, 20, 30, 22, 28)
+				s.open(1, up, 11, 11)
+				s.resolve(1, 31, v1alpha1.Cleared)
+			},
 			"all was well for a long": func(s *story) { s.fault(up, 10, 30); s.open(1, up, 11, 60); s.resolve(1, 61, v1alpha1.Cleared) },
 		},
 		"every fault has its ticket": {
-			"no ticket at all": func(s *story) { s.fault(up, 10, 30) },
+			"no ticket at all":                func(s *story) { s.fault(up, 10, 30) },
+			"no ticket as soon as it is seen": func(s *story) { s.fault(up, 10, 15) },
+			"no ticket while it is sure":      func(s *story) { s.glimpse(up, 10, 60, 20, 40) },
 			"it stands in a ticket as cleared": func(s *story) {
 				s.fault(up, 10, 30)
 				s.open(1, up, 11, 11)

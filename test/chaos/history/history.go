@@ -4,6 +4,7 @@
 package history
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -45,7 +46,19 @@ type Place struct{ Namespace, Invariant, StoreID string }
 type Fault struct {
 	Place
 	Reason v1alpha1.ViolationReason
+	// Span is when it was there for certain.
 	Span
+	// Possible is when it may have been there: the same where whoever noted it had caused it, and longer where they saw it from
+	// outside. Only in Span must a monitor see it all the time, and only outside Possible must it not.
+	Possible Span
+}
+
+// exact tells whether nothing about the fault is in doubt.
+func (f Fault) exact() bool { return f.Span == f.Possible }
+
+// certainAt tells whether it is out of doubt that the fault, which is there at about that moment, was there then.
+func (f Fault) certainAt(at time.Time) bool {
+	return f.exact() || !at.Before(f.Start) && !at.After(f.until(at))
 }
 
 // ActKind is what somebody did to a ticket.
@@ -91,6 +104,8 @@ type History struct {
 	clocks   map[string][]clockSpan
 	policies []Policy
 	awaited  []awaited
+	// latest are the tickets that are there, by namespace and name.
+	latest map[string]map[string]Version
 }
 
 // clockSpan is a stretch in which the clock of a namespace's monitor is off by the same offset.
@@ -107,7 +122,8 @@ type awaited struct {
 
 // New is an empty history.
 func New() *History {
-	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{}}
+	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{},
+		latest: map[string]map[string]Version{}}
 }
 
 // Write notes a version of a ticket.
@@ -115,6 +131,14 @@ func (h *History) Write(v Version) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.versions = append(h.versions, v)
+	switch there := h.latest[v.Namespace]; {
+	case v.Ticket == nil:
+		delete(there, v.Name)
+	case there == nil:
+		h.latest[v.Namespace] = map[string]Version{v.Name: v}
+	default:
+		there[v.Name] = v
+	}
 	h.awaited = slices.DeleteFunc(h.awaited, func(a awaited) bool {
 		if !a.is(v) {
 			return false
@@ -144,9 +168,16 @@ func (h *History) Policy(p Policy) {
 func (h *History) Begin(place Place, reason v1alpha1.ViolationReason, at time.Time) (end func(time.Time)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := &Fault{Place: place, Reason: reason, Span: Span{Start: at}}
+	f := &Fault{Place: place, Reason: reason, Span: Span{Start: at}, Possible: Span{Start: at}}
 	h.faults = append(h.faults, f)
-	return h.ender(&f.Span)
+	return h.ender(&f.Span, &f.Possible)
+}
+
+// Note notes a fault that is over, as somebody saw it from outside. Where none of it is certain, its Span has no length.
+func (h *History) Note(f Fault) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = append(h.faults, &f)
 }
 
 // Able notes that a monitor is able to look at a namespace from now on, and to write unless it is Hindered. It no longer is when end is called.
@@ -180,12 +211,14 @@ func (h *History) Clock(namespace string, offset time.Duration, at time.Time) {
 	h.clocks[namespace] = append(spans, clockSpan{Span{Start: at}, offset})
 }
 
-func (h *History) ender(s *Span) func(time.Time) {
+func (h *History) ender(spans ...*Span) func(time.Time) {
 	return func(at time.Time) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if s.End.IsZero() {
-			s.End = at
+		for _, s := range spans {
+			if s.End.IsZero() {
+				s.End = at
+			}
 		}
 	}
 }
@@ -209,16 +242,10 @@ func (h *History) Ask(namespace, ticket string, kind ActKind, word string, at ti
 func (h *History) Latest(namespace string) []Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	latest := map[string]Version{}
-	for _, v := range h.versions {
-		if namespace == "" || v.Namespace == namespace {
-			latest[v.Namespace+"/"+v.Name] = v
-		}
-	}
 	var versions []Version
-	for _, v := range latest {
-		if v.Ticket != nil {
-			versions = append(versions, v)
+	for there, tickets := range h.latest {
+		if namespace == "" || namespace == there {
+			versions = slices.AppendSeq(versions, maps.Values(tickets))
 		}
 	}
 	slices.SortFunc(versions, func(a, b Version) int { return int(a.Revision - b.Revision) })
