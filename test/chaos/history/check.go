@@ -97,8 +97,8 @@ type account struct {
 	// version: both are made when first asked for.
 	having   map[key][]string
 	counting map[*v1alpha1.Ticket]map[key]bool
-	spans   map[key][]Span
-	policy  map[Place]Policy
+	spans    map[key][]Span
+	policy   map[Place]Policy
 }
 
 func newAccount(h *History, now time.Time, t Tolerance) *account {
@@ -254,7 +254,7 @@ func (a *account) inOrderOfCreation(do func(Version)) {
 	exists := map[string]bool{}
 	for _, v := range a.versions {
 		name := v.Namespace + "/" + v.Name
-		if v.Ticket != nil && !exists[name] {
+		if v.Ticket != nil && !exists[name] && !a.given[name] {
 			do(v)
 		}
 		exists[name] = v.Ticket != nil

@@ -88,16 +88,24 @@ type History struct {
 	acts     []*Act
 	able     map[string][]*Span
 	policies []Policy
+	given    map[string]bool
 }
 
 // New is an empty history.
-func New() *History { return &History{able: map[string][]*Span{}} }
+func New() *History { return &History{able: map[string][]*Span{}, given: map[string]bool{}} }
 
 // Write notes a version of a ticket.
 func (h *History) Write(v Version) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.versions = append(h.versions, v)
+}
+
+// Given notes a ticket that no monitor opened here: it was there before. No rule asks why it opened.
+func (h *History) Given(namespace, ticket string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.given[namespace+"/"+ticket] = true
 }
 
 // Policy notes what an Invariant wants.
@@ -200,4 +208,34 @@ func (h *History) Counts() Counts {
 		}
 	}
 	return c
+}
+
+// Lags is how long each fault of a place stood before an open ticket said so, of those of which one did.
+func (h *History) Lags(place Place) []time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := newAccount(h, time.Now(), Tolerance{})
+	k := key{place, v1alpha1.Violated}
+	var lags []time.Duration
+	for _, s := range a.spans[k] {
+		if at, found := a.firstCounted(k, s); found {
+			lags = append(lags, at.Sub(s.Start))
+		}
+	}
+	return lags
+}
+
+// firstCounted is when a ticket first counted a key in a fault.
+func (a *account) firstCounted(k key, s Span) (first time.Time, found bool) {
+	for _, name := range a.with(k) {
+		for _, v := range a.tickets[name] {
+			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.Before(s.Start) || v.At.After(s.until(a.now)) || !a.countsActive(v, k) {
+				continue
+			}
+			if !found || v.At.Before(first) {
+				first, found = v.At, true
+			}
+		}
+	}
+	return first, found
 }

@@ -14,8 +14,8 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 )
 
-// ticketsPrefix is where the API server stores tickets.
-const ticketsPrefix = "/registry/operator.invariant.dev/tickets/"
+// TicketsPrefix is where the API server stores tickets, by namespace and name.
+const TicketsPrefix = "/registry/operator.invariant.dev/tickets/"
 
 // Recorder reads every version of every ticket from etcd. It goes on where it was when etcd is back after an outage.
 type Recorder struct {
@@ -23,13 +23,15 @@ type Recorder struct {
 	Etcd *clientv3.Client
 
 	history *History
+	prefix  string
 	cancel  context.CancelFunc
 	done    chan struct{}
 	err     error
 }
 
-// Record begins to record what is written from now on into a history, from the etcd at a Unix socket.
-func Record(ctx context.Context, h *History, socket string) (*Recorder, error) {
+// Record begins to record what is written from now on into a history, from the etcd at a Unix socket, in the namespaces whose names
+// begin with prefix.
+func Record(ctx context.Context, h *History, socket, prefix string) (*Recorder, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"unix://" + socket}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: time.Second, DialKeepAliveTimeout: 2 * time.Second,
@@ -37,12 +39,13 @@ func Record(ctx context.Context, h *History, socket string) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading etcd at %s: %w", socket, err)
 	}
-	now, err := client.Get(ctx, ticketsPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	prefix = TicketsPrefix + prefix
+	now, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		return nil, fmt.Errorf("reading etcd at %s: %w", socket, err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Recorder{Etcd: client, history: h, cancel: cancel, done: make(chan struct{})}
+	r := &Recorder{Etcd: client, history: h, prefix: prefix, cancel: cancel, done: make(chan struct{})}
 	go r.run(ctx, now.Header.Revision+1)
 	return r, nil
 }
@@ -61,7 +64,7 @@ func (r *Recorder) run(ctx context.Context, from int64) {
 	defer close(r.done)
 	for ctx.Err() == nil {
 		watchCtx, end := context.WithCancel(ctx)
-		for response := range r.Etcd.Watch(watchCtx, ticketsPrefix, clientv3.WithPrefix(), clientv3.WithRev(from)) {
+		for response := range r.Etcd.Watch(watchCtx, r.prefix, clientv3.WithPrefix(), clientv3.WithRev(from)) {
 			if response.CompactRevision > 0 {
 				r.err = fmt.Errorf("the versions before revision %d were removed before they were read", response.CompactRevision)
 				end()
@@ -79,7 +82,7 @@ func (r *Recorder) run(ctx context.Context, from int64) {
 }
 
 func (r *Recorder) note(event *clientv3.Event) error {
-	namespace, name, _ := strings.Cut(strings.TrimPrefix(string(event.Kv.Key), ticketsPrefix), "/")
+	namespace, name, _ := strings.Cut(strings.TrimPrefix(string(event.Kv.Key), TicketsPrefix), "/")
 	v := Version{Revision: event.Kv.ModRevision, At: time.Now(), Namespace: namespace, Name: name}
 	if event.Type != clientv3.EventTypeDelete {
 		v.Ticket = &v1alpha1.Ticket{}
