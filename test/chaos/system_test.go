@@ -21,6 +21,8 @@ import (
 type aspect struct {
 	name                      string
 	gracePeriod, resolveAfter time.Duration
+	// query, if any, is evidence that is asked of Prometheus.
+	query string
 }
 
 // aspects are broken independently: one that counts at once, one with a grace period, and one that must be well for a while.
@@ -103,6 +105,9 @@ func (y *system) watch(a aspect) {
 		StoreID:    "self.id",
 		Expression: "self." + a.name,
 	}}
+	if a.query != "" {
+		invariant.Spec.Snapshot = []v1alpha1.SnapshotSpec{{Name: "evidence", Query: a.query}}
+	}
 	must(y.stage, y.stage.api.Create(y.stage.ctx, invariant))
 	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: a.name, Interval: y.interval, Timeout: sourceTimeout,
 		GracePeriod: a.gracePeriod, ResolveAfter: a.resolveAfter, UnobservableAfter: unobservableAfter})

@@ -18,9 +18,9 @@ import (
 const (
 	// mostMemory is the limit of config/manager, in bytes.
 	mostMemory = 1 << 30
-	// mostRequests is what a monitor may ask of the API server in a second: the burst of one of its clients, and its rate. More than
-	// one of them is never busy to its limit at once.
-	mostRequests = 200 + 100
+	// mostRequests is what a monitor may ask of the API server in a second: the burst and the rate of the client that reads and writes
+	// tickets, and as much of the one that writes Events.
+	mostRequests = 2 * (200 + 100)
 )
 
 // toll is what a flood costs: the machine, the API server, and the other systems. A system of one store that breaks and mends all the
@@ -135,11 +135,16 @@ func (t *toll) paid() []string {
 	if most := t.witness.interval + busy.Late; t.witness.longestGap > most {
 		s.Errorf("the witness was not looked at for %s, want at most %s", t.witness.longestGap, most)
 	}
+	slowest := s.slowest(t.witness)
+	if most := 2*t.witness.interval + busy.Late; slowest > most {
+		s.Errorf("a fault of the witness stood for %s before a ticket said so, want at most %s", slowest, most)
+	}
 	v := t.vitals()
 	return []string{
 		"peak memory " + mebibytes(t.memory),
 		fmt.Sprintf("at most %d requests a second, %d in all", t.requests, t.total),
-		fmt.Sprintf("witness: longest gap %s, a fault has its ticket within %s", t.witness.longestGap.Round(time.Millisecond), s.slowest(t.witness).Round(time.Millisecond)),
+		fmt.Sprintf("witness: longest gap %s, a fault has its ticket within %s", t.witness.longestGap.Round(time.Millisecond), slowest.Round(time.Millisecond)),
+		fmt.Sprintf("%.1f s of CPU since its start", v.CPU),
 		fmt.Sprintf("cycles late by at most %gs, %g skipped", v.highest("operator_cycle_lateness_seconds"), v.sum("operator_cycles_skipped_total")),
 	}
 }
