@@ -201,7 +201,7 @@ func floodOfManySystems(s *stage) {
 func manyAspects(prefix string, n int) []aspect {
 	var many []aspect
 	for i := range n {
-		many = append(many, aspect{name: fmt.Sprintf("%s%d", prefix, i)})
+		many = append(many, aspect{name: fmt.Sprintf("%sx%d", prefix, i)})
 	}
 	return many
 }
