@@ -55,7 +55,7 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 	config, _, err := plane.ServiceAccount(s.ctx, monitorNamespace, "operator-monitor")
 	must(t, err)
 	s.token = config.BearerToken
-	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name)
+	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name+"-")
 	must(t, err)
 	t.Cleanup(func() { _ = s.recorder.Stop() })
 	return s

@@ -362,7 +362,7 @@ func (a *account) inOrderOfCreation(do func(Version)) {
 	exists := map[string]bool{}
 	for _, v := range a.versions {
 		name := v.Namespace + "/" + v.Name
-		if v.Ticket != nil && !exists[name] {
+		if v.Ticket != nil && !exists[name] && !a.given[name] {
 			do(v)
 		}
 		exists[name] = v.Ticket != nil
@@ -783,7 +783,7 @@ func forward(a *account) {
 	})
 }
 
-// counted wants that counters only rise, and by one in an interval at most.
+// counted wants that counters only rise, and by one in an interval at most, and at the start of a monitor, which waits for no tick.
 func counted(a *account) {
 	a.steps(func(before, after Version) {
 		if after.Ticket == nil {
@@ -808,10 +808,20 @@ func counted(a *account) {
 			// By true time. When the clock is set, a check is due at once.
 			span = after.At.Sub(created) + a.Early + time.Duration(a.timesSet(after.Namespace, created, after.At))*interval
 		}
-		if most := int32(span/interval) + 1; s.Occurrences > most {
+		if most := int32(span/interval) + 1 + a.starts(after.Namespace, after.Ticket.Spec.OpenedTime.Go(), s.LastSeenTime.Go()); s.Occurrences > most {
 			a.breach(after, "counts %d cycles of %s in %s", s.Occurrences, interval, span)
 		}
 	})
+}
+
+// starts is how many monitors were first able to check a namespace in a stretch of time.
+func (a *account) starts(namespace string, from, to time.Time) (n int32) {
+	for _, s := range a.able[namespace] {
+		if s.Start.After(from) && s.Start.Before(to.Add(a.Early)) {
+			n++
+		}
+	}
+	return n
 }
 
 // kept wants that a ticket goes only by a person's hand, or resolved, at its time.
