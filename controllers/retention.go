@@ -58,41 +58,63 @@ func (r *TicketReconciler) longestWindow(ctx context.Context, ticket *v1alpha1.T
 	return longest, nil
 }
 
-// isNewest tells whether no ticket of the system has a higher number. One that does is asked for at the API server: the
-// cache may still have it when somebody has deleted it.
+// isNewest tells whether no ticket of the system has a higher number.
 func (r *TicketReconciler) isNewest(ctx context.Context, ticket *v1alpha1.Ticket) (bool, error) {
-	next, err := r.newerThan(ctx, ticket)
-	if err != nil || next == nil {
-		return next == nil, err
+	// Mostly it is the next one, which saves looking through all. Where that has been removed, the newest one is still there.
+	for _, find := range []func(context.Context, *v1alpha1.Ticket) (*v1alpha1.Ticket, error){r.next, r.newest} {
+		newer, err := find(ctx, ticket)
+		if err != nil {
+			return false, err
+		}
+		if newer == nil {
+			continue
+		}
+		if exists, err := r.exists(ctx, newer); err != nil || exists {
+			return false, err
+		}
 	}
-	found := metav1.PartialObjectMetadata{}
-	found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
-	err = r.Live.Get(ctx, client.ObjectKeyFromObject(next), &found)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("find out whether ticket %s/%s is still there: %w", next.Namespace, next.Name, err)
-	}
-	return err != nil, nil
+	return true, nil
 }
 
-// newerThan is a ticket of the same system with a higher number in the cache, or nil.
-func (r *TicketReconciler) newerThan(ctx context.Context, ticket *v1alpha1.Ticket) (*v1alpha1.Ticket, error) {
-	// Mostly it is the next one, which saves looking through all.
+// exists asks the API server for a ticket: the cache may still have it when somebody has deleted it.
+func (r *TicketReconciler) exists(ctx context.Context, ticket *v1alpha1.Ticket) (bool, error) {
+	found := metav1.PartialObjectMetadata{}
+	found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(ticket), &found)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("find out whether ticket %s/%s is still there: %w", ticket.Namespace, ticket.Name, err)
+	}
+	return err == nil, nil
+}
+
+// next is the ticket of the same system with the next number in the cache, or nil.
+func (r *TicketReconciler) next(ctx context.Context, ticket *v1alpha1.Ticket) (*v1alpha1.Ticket, error) {
 	var next v1alpha1.Ticket
 	name := v1alpha1.TicketName(ticket.Spec.System, ticket.Number()+1)
-	if err := r.Client.Get(ctx, types.NamespacedName{Namespace: ticket.Namespace, Name: name}, &next); err == nil && next.Spec.System == ticket.Spec.System {
-		return &next, nil
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: ticket.Namespace, Name: name}, &next)
+	if err != nil || next.Spec.System != ticket.Spec.System {
+		return nil, client.IgnoreNotFound(err)
 	}
+	return &next, nil
+}
+
+// newest is the ticket of the same system with the highest number in the cache, or nil where no other has a higher one.
+func (r *TicketReconciler) newest(ctx context.Context, ticket *v1alpha1.Ticket) (*v1alpha1.Ticket, error) {
 	var tickets v1alpha1.TicketList
 	err := r.Client.List(ctx, &tickets, client.InNamespace(ticket.Namespace), client.MatchingFields{systemIndex: ticket.Spec.System}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("list the tickets of system %s/%s: %w", ticket.Namespace, ticket.Spec.System, err)
 	}
+	newest := ticket
 	for i := range tickets.Items {
-		if tickets.Items[i].Number() > ticket.Number() {
-			return &tickets.Items[i], nil
+		if tickets.Items[i].Number() > newest.Number() {
+			newest = &tickets.Items[i]
 		}
 	}
-	return nil, nil
+	if newest == ticket {
+		return nil, nil
+	}
+	return newest, nil
 }
 
 // remove deletes a ticket, provided that nobody has written to it since it was read: a hold placed a moment before wins.

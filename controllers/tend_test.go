@@ -10,6 +10,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -298,16 +300,42 @@ func TestTheNewestTicketStaysWhenTheCacheHasANewerOneThatIsGone(t *testing.T) {
 	b.today()
 	b.clock.Step(2 * DefaultTicketRetention)
 	b.settle()
-	b.tender.Live = interceptor.NewClient(watching{b.live}, interceptor.Funcs{
+	b.tender.Live = without(b.live, "sys-2")
+	b.tend()
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
+}
+
+func TestAnOldTicketGoesAlthoughTheCacheStillHasTheNextOneThatIsGone(t *testing.T) {
+	t.Parallel()
+	b := broken(t)
+	for range 2 {
+		b.source.set("1", "Up")
+		b.cycle()
+		b.source.set("1", "Down")
+		b.cycle()
+	}
+	b.today()
+	b.clock.Step(2 * DefaultTicketRetention)
+	b.settle()
+	b.tender.Live = without(b.live, "sys-2")
+	request := ctrl.Request{NamespacedName: types.NamespacedName{Namespace: b.namespace, Name: "sys-1"}}
+	_, err := b.tender.Reconcile(b.ctx, request)
+	must(t, err)
+	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)[0].Name; got != "sys-2" {
+		t.Errorf("%s is left, want sys-1 removed", got)
+	}
+}
+
+// without reads what c does, where a ticket is gone.
+func without(c client.Client, ticket string) client.Client {
+	return interceptor.NewClient(watching{c}, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if key.Name == "sys-2" {
+			if key.Name == ticket {
 				return apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("tickets").GroupResource(), key.Name)
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
 	})
-	b.tend()
-	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
 }
 
 func TestATicketIsKeptForEverWhereTheRetentionIsNought(t *testing.T) {
