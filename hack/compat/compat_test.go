@@ -12,6 +12,8 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
+
+	"invariant.dev/operator/hack/history"
 )
 
 const ticketsFile = "operator.invariant.dev_tickets.yaml"
@@ -26,7 +28,7 @@ func must(t *testing.T, err error) {
 // ours are the CRDs of this repository.
 func ours(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
-	crds, err := clone{dir: "../.."}.crds()
+	crds, err := clone{history.Clone{Dir: "../.."}}.crds()
 	must(t, err)
 	return crds
 }
@@ -148,13 +150,13 @@ func TestARemovedCRDIsFound(t *testing.T) {
 	}
 }
 
-// history is a clone made for a test, with the CRDs of this repository.
-type history struct {
+// repository is a clone made for a test, with the CRDs of this repository.
+type repository struct {
 	*testing.T
 	clone
 }
 
-func newHistory(t *testing.T) history {
+func newRepository(t *testing.T) repository {
 	t.Helper()
 	for name, value := range map[string]string{
 		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_SYSTEM": os.DevNull,
@@ -164,53 +166,53 @@ func newHistory(t *testing.T) history {
 	} {
 		t.Setenv(name, value)
 	}
-	h := history{t, clone{dir: t.TempDir()}}
-	must(t, os.MkdirAll(filepath.Join(h.dir, bases), 0o755))
+	r := repository{t, clone{history.Clone{Dir: t.TempDir()}}}
+	must(t, os.MkdirAll(filepath.Join(r.Dir, bases), 0o755))
 	for file, crd := range ours(t) {
-		h.write(file, crd)
+		r.write(file, crd)
 	}
-	return h
+	return r
 }
 
-func (h history) write(file string, crd *apiextensionsv1.CustomResourceDefinition) {
-	h.Helper()
+func (r repository) write(file string, crd *apiextensionsv1.CustomResourceDefinition) {
+	r.Helper()
 	content, err := yaml.Marshal(crd)
-	must(h.T, err)
-	must(h.T, os.WriteFile(filepath.Join(h.dir, bases, file), content, 0o644))
+	must(r.T, err)
+	must(r.T, os.WriteFile(filepath.Join(r.Dir, bases, file), content, 0o644))
 }
 
 // bound changes a bound of the CRD of tickets in the work tree.
-func (h history) bound(maxLength int64) {
-	h.Helper()
-	crd := ours(h.T)[ticketsFile]
+func (r repository) bound(maxLength int64) {
+	r.Helper()
+	crd := ours(r.T)[ticketsFile]
 	at(crd, "spec.system", func(s *schema) { s.MaxLength = &maxLength })
-	h.write(ticketsFile, crd)
+	r.write(ticketsFile, crd)
 }
 
-func (h history) run(args ...string) {
-	h.Helper()
-	_, err := h.git(h.Context(), args...)
-	must(h.T, err)
+func (r repository) run(args ...string) {
+	r.Helper()
+	_, err := r.Git(r.Context(), args...)
+	must(r.T, err)
 }
 
-func (h history) commit(message string) {
-	h.Helper()
-	h.run("add", ".")
-	h.run("commit", "--quiet", "--allow-empty", "-m", message)
+func (r repository) commit(message string) {
+	r.Helper()
+	r.run("add", ".")
+	r.run("commit", "--quiet", "--allow-empty", "-m", message)
 }
 
 // wants runs the check and wants its exit code, and all of the words in what it prints.
-func (h history) wants(code int, accepted string, words ...string) {
-	h.Helper()
+func (r repository) wants(code int, accepted string, words ...string) {
+	r.Helper()
 	var out strings.Builder
-	got, err := check(h.Context(), h.clone, "", parseAccepted(accepted), &out)
-	must(h.T, err)
+	got, err := check(r.Context(), r.clone, "", parseAccepted(accepted), &out)
+	must(r.T, err)
 	if got != code {
-		h.Errorf("the exit code is %d, want %d: %s", got, code, &out)
+		r.Errorf("the exit code is %d, want %d: %s", got, code, &out)
 	}
 	for _, word := range words {
 		if !strings.Contains(out.String(), word) {
-			h.Errorf("it does not say %q: %s", word, &out)
+			r.Errorf("it does not say %q: %s", word, &out)
 		}
 	}
 }
@@ -218,55 +220,55 @@ func (h history) wants(code int, accepted string, words ...string) {
 const tightened = "tickets.operator.invariant.dev: v1alpha1 ^.spec.system: maxLength: maximum decreased : 40 -> 30"
 
 func TestABrokenCRDIsRefusedWithWordsThatSayWhatToDo(t *testing.T) {
-	h := newHistory(t)
-	h.run("init", "--quiet", "--initial-branch=main")
-	h.commit("begin")
-	h.wants(0, "", "NOT compared", "these are the first")
-	h.bound(30)
+	r := newRepository(t)
+	r.run("init", "--quiet", "--initial-branch=main")
+	r.commit("begin")
+	r.wants(0, "", "NOT compared", "these are the first")
+	r.bound(30)
 	words := []string{"(begin)", tightened, "add a field that may be left out", "hack/compat/accepted.txt"}
-	h.wants(1, "", words...)
-	h.commit("tighten")
-	h.wants(1, "", words...)
-	h.wants(0, tightened+" # nobody has longer ones\n", "1 changes that are not are accepted")
-	h.bound(40)
-	h.wants(0, tightened+"\n", "backward compatible with those of the commit", "(tighten)", "remove it: "+tightened)
+	r.wants(1, "", words...)
+	r.commit("tighten")
+	r.wants(1, "", words...)
+	r.wants(0, tightened+" # nobody has longer ones\n", "1 changes that are not are accepted")
+	r.bound(40)
+	r.wants(0, tightened+"\n", "backward compatible with those of the commit", "(tighten)", "remove it: "+tightened)
 }
 
 func TestTheLastReleaseIsWhatIsComparedWith(t *testing.T) {
-	h := newHistory(t)
-	h.run("init", "--quiet", "--initial-branch=main")
-	h.commit("begin")
-	h.run("tag", "v0.1.0")
-	h.bound(30)
-	h.commit("tighten")
-	h.commit("do something else")
-	h.wants(1, "", "the last release, v0.1.0", tightened)
-	h.run("tag", "v0.2.0")
-	h.wants(0, "", "the last release, v0.2.0")
+	r := newRepository(t)
+	r.run("init", "--quiet", "--initial-branch=main")
+	r.commit("begin")
+	r.run("tag", "v0.1.0")
+	r.bound(30)
+	r.commit("tighten")
+	r.commit("do something else")
+	r.wants(1, "", "the last release, v0.1.0", tightened)
+	r.run("tag", "v0.2.0")
+	r.wants(0, "", "the last release, v0.2.0")
 }
 
 func TestABranchIsComparedWithWhereItLeftMain(t *testing.T) {
-	h := newHistory(t)
-	h.run("init", "--quiet", "--initial-branch=main")
-	h.commit("begin")
-	h.run("checkout", "--quiet", "-b", "branch")
-	h.bound(35)
-	h.commit("tighten")
-	h.bound(30)
-	h.commit("tighten more")
-	h.wants(1, "", "where this branch left main", tightened)
+	r := newRepository(t)
+	r.run("init", "--quiet", "--initial-branch=main")
+	r.commit("begin")
+	r.run("checkout", "--quiet", "-b", "branch")
+	r.bound(35)
+	r.commit("tighten")
+	r.bound(30)
+	r.commit("tighten more")
+	r.wants(1, "", "where this branch left main", tightened)
 }
 
 func TestWithoutAHistoryItSaysThatNothingWasCompared(t *testing.T) {
-	h := newHistory(t)
-	h.wants(0, "", "NOT compared", "no clone with a history")
+	r := newRepository(t)
+	r.wants(0, "", "NOT compared", "no clone with a history")
 
-	h.run("init", "--quiet", "--initial-branch=main")
-	h.commit("begin")
-	h.bound(30)
-	h.commit("tighten")
-	shallow := history{t, clone{dir: filepath.Join(t.TempDir(), "clone")}}
-	out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "--depth=1", "file://"+h.dir, shallow.dir).CombinedOutput()
+	r.run("init", "--quiet", "--initial-branch=main")
+	r.commit("begin")
+	r.bound(30)
+	r.commit("tighten")
+	shallow := repository{t, clone{history.Clone{Dir: filepath.Join(t.TempDir(), "clone")}}}
+	out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "--depth=1", "file://"+r.Dir, shallow.Dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("clone: %v: %s", err, out)
 	}

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 
+	"invariant.dev/operator/hack/history"
 	"invariant.dev/operator/hack/programs"
 )
 
@@ -38,7 +39,7 @@ func run(ctx context.Context, from string, out io.Writer) (code int, err error) 
 	if err != nil {
 		return 0, fmt.Errorf("read which changes are accepted: %w", err)
 	}
-	return check(ctx, clone{dir: root}, from, parseAccepted(string(accepted)), out)
+	return check(ctx, clone{history.Clone{Dir: root}}, from, parseAccepted(string(accepted)), out)
 }
 
 // check compares, says with what, and returns the exit code.

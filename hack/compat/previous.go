@@ -1,25 +1,24 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
+
+	"invariant.dev/operator/hack/history"
 )
 
 // bases is where the CRDs are, from the root of the repository.
 const bases = "config/crd/bases"
 
 // clone is a clone of the repository, or a copy of its files without a history.
-type clone struct{ dir string }
+type clone struct{ history.Clone }
 
 // version is a commit to compare with.
 type version struct {
@@ -33,33 +32,30 @@ type version struct {
 // branch left main; else the last commit whose CRDs are not those of the work tree.
 func (c clone) previous(ctx context.Context, from string) (version, error) {
 	if from != "" {
-		commit, err := c.git(ctx, "rev-parse", "--verify", "--quiet", from+"^{commit}")
-		if err != nil {
-			return version{}, fmt.Errorf("there is no commit or tag %s in this clone", from)
-		}
-		return version{commit, c.named(ctx, commit, "")}, nil
+		commit, err := c.Commit(ctx, from)
+		return version{commit, "the commit " + c.Describe(ctx, commit)}, err
 	}
-	if _, err := c.git(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
+	if _, err := c.Commit(ctx, "HEAD"); err != nil {
 		return version{why: "these files are no clone with a history"}, nil
 	}
-	if tag, err := c.git(ctx, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"); err == nil {
+	if tag := c.Release(ctx); tag != "" {
 		return version{tag, "the last release, " + tag}, nil
 	}
 	for _, main := range []string{"origin/HEAD", "origin/main", "main"} {
-		if commit, err := c.git(ctx, "merge-base", "HEAD", main); err == nil && c.differs(ctx, commit) {
-			return version{commit, c.named(ctx, commit, "where this branch left "+main)}, nil
+		if commit, err := c.Git(ctx, "merge-base", "HEAD", main); err == nil && c.differs(ctx, commit) {
+			return version{commit, "the commit " + c.Describe(ctx, commit) + ", where this branch left " + main}, nil
 		}
 	}
-	log, err := c.git(ctx, "log", "--format=%H", "--", bases)
+	log, err := c.Git(ctx, "log", "--format=%H", "--", bases)
 	if err != nil {
 		return version{}, err
 	}
 	for commit := range strings.FieldsSeq(log) {
 		if c.differs(ctx, commit) {
-			return version{commit, c.named(ctx, commit, "the last one with other CRDs, as there is no tag such as v1.2.3")}, nil
+			return version{commit, "the commit " + c.Describe(ctx, commit) + ", the last one with other CRDs, as there is no tag such as v1.2.3"}, nil
 		}
 	}
-	if shallow, err := c.git(ctx, "rev-parse", "--is-shallow-repository"); err == nil && shallow == "true" {
+	if shallow, err := c.Git(ctx, "rev-parse", "--is-shallow-repository"); err == nil && shallow == "true" {
 		return version{why: "this clone has not enough of the history; git fetch --unshallow --tags gets the rest"}, nil
 	}
 	return version{why: "these are the first"}, nil
@@ -67,31 +63,19 @@ func (c clone) previous(ctx context.Context, from string) (version, error) {
 
 // differs says whether the CRDs of the work tree are others than those of a commit.
 func (c clone) differs(ctx context.Context, commit string) bool {
-	_, err := c.git(ctx, "diff", "--quiet", commit, "--", bases)
+	_, err := c.Git(ctx, "diff", "--quiet", commit, "--", bases)
 	return err != nil
-}
-
-// named names a commit, for a person.
-func (c clone) named(ctx context.Context, commit, why string) string {
-	name, err := c.git(ctx, "log", "-1", "--format=%h (%s)", commit)
-	if err != nil {
-		name = commit
-	}
-	if why == "" {
-		return "the commit " + name
-	}
-	return "the commit " + name + ", " + why
 }
 
 // crdsOf are the CRDs of a commit, by file name. None is no error: there may have been none yet.
 func (c clone) crdsOf(ctx context.Context, commit string) (map[string]*apiextensionsv1.CustomResourceDefinition, error) {
-	names, err := c.git(ctx, "ls-tree", "--name-only", commit, bases+"/")
+	names, err := c.Git(ctx, "ls-tree", "--name-only", commit, bases+"/")
 	if err != nil {
 		return nil, err
 	}
 	crds := map[string]*apiextensionsv1.CustomResourceDefinition{}
 	for name := range strings.FieldsSeq(names) {
-		content, err := c.git(ctx, "show", commit+":"+name)
+		content, err := c.Git(ctx, "show", commit+":"+name)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +88,7 @@ func (c clone) crdsOf(ctx context.Context, commit string) (map[string]*apiextens
 
 // crds are the CRDs of the work tree, by file name.
 func (c clone) crds() (map[string]*apiextensionsv1.CustomResourceDefinition, error) {
-	files, err := filepath.Glob(filepath.Join(c.dir, bases, "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(c.Dir, bases, "*.yaml"))
 	if err != nil {
 		return nil, err
 	}
@@ -127,17 +111,4 @@ func parseCRD(name string, content []byte) (*apiextensionsv1.CustomResourceDefin
 		return nil, fmt.Errorf("read the CRD %s: %w", name, err)
 	}
 	return crd, nil
-}
-
-// git runs git in the clone and returns what it printed.
-func (c clone) git(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = c.dir
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("git %s: %w", strings.Join(args, " "), errors.Join(err, context.Cause(ctx), errors.New(strings.TrimSpace(errOut.String()))))
-	}
-	return strings.TrimSpace(string(out)), nil
 }
