@@ -26,7 +26,7 @@ type Options struct {
 	Root string
 	// Programs are the packages of the programs to build, from Root, such as cmd/operator.
 	Programs []string
-	// Config is the directory whose config/default is installed, from the package's directory. Default: Root.
+	// Config is the copy of the repository whose config/default is installed. Default: Root.
 	Config string
 	// Plane takes the control plane, and Bin the directory with the programs.
 	Plane **controlplane.ControlPlane
@@ -40,8 +40,7 @@ type Options struct {
 // Main builds and installs, runs the tests of the package, removes all of it, and exits. Where that fails, it prints why and exits with
 // 1. Call it from TestMain.
 func Main(m *testing.M, o Options) {
-	ctrl.SetLogger(logr.Discard())
-	code, err := o.run(context.Background(), m)
+	code, err := Run(context.Background(), m, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -49,7 +48,9 @@ func Main(m *testing.M, o Options) {
 	os.Exit(code)
 }
 
-func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
+// Run is Main without the exit, for those who have more to remove.
+func Run(ctx context.Context, m *testing.M, o Options) (code int, err error) {
+	ctrl.SetLogger(logr.Discard())
 	if *o.Bin, err = os.MkdirTemp("", "installed-"); err != nil {
 		return 0, err
 	}
