@@ -38,7 +38,7 @@ func (c clone) previous(ctx context.Context, from string) (version, error) {
 	if _, err := c.Commit(ctx, "HEAD"); err != nil {
 		return version{why: "these files are no clone with a history"}, nil
 	}
-	if tag := c.Release(ctx); tag != "" {
+	if tag := c.Release(ctx, "HEAD"); tag != "" {
 		return version{tag, "the last release, " + tag}, nil
 	}
 	for _, main := range []string{"origin/HEAD", "origin/main", "main"} {

@@ -25,10 +25,10 @@ func (c Clone) Commit(ctx context.Context, name string) (string, error) {
 	return commit, nil
 }
 
-// Release is the tag of the last release, such as v1.2.3: what clusters run. It is empty where nothing was released, or where
-// there is no history to know it from.
-func (c Clone) Release(ctx context.Context) string {
-	tag, err := c.Git(ctx, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
+// Release is the tag of the last release up to a commit, such as v1.2.3: what clusters run. It is empty where nothing was
+// released, or where there is no history to know it from.
+func (c Clone) Release(ctx context.Context, commit string) string {
+	tag, err := c.Git(ctx, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", commit)
 	if err != nil {
 		return ""
 	}

@@ -47,10 +47,11 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	source, err := before(ctx, dir)
+	source, name, err := before(ctx, root, *from, dir)
 	if err != nil {
 		return 0, err
 	}
+	upgraded = name
 	fmt.Println("upgrading from", upgraded)
 	older = filepath.Join(dir, "bin")
 	return installed.Run(ctx, m, installed.Options{Root: root, Programs: []string{"cmd/operator"}, Config: source, Plane: &plane, Bin: &newer,
@@ -59,36 +60,34 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 		}})
 }
 
-// before returns a copy of the version before, in dir. Without a history that has one, this version stands in for it: it
-// replaces itself, as after a crash.
-func before(ctx context.Context, dir string) (string, error) {
+// before returns a copy, in dir, of the version before the one in root, or of the one that is asked for, and its name. Without a
+// history that has one, this version stands in for it: it replaces itself, as after a crash.
+func before(ctx context.Context, root, asked, dir string) (source, name string, err error) {
 	clone := history.Clone{Dir: root}
-	names := []string{clone.Release(ctx), "HEAD~1", "HEAD"}
-	if *from != "" {
-		names = []string{*from}
-	}
-	for _, name := range names {
-		commit, err := clone.Commit(ctx, name)
-		if name == "" || err != nil {
-			continue
+	if asked != "" {
+		commit, err := clone.Commit(ctx, asked)
+		if err != nil {
+			return "", "", fmt.Errorf("-from: %w", err)
 		}
-		upgraded = clone.Describe(ctx, commit)
-		if name == "HEAD" {
-			upgraded += ", which is this version itself, as this clone has no history; git fetch --unshallow --tags gets it"
-		}
-		source := filepath.Join(dir, "source")
-		extract := exec.CommandContext(ctx, "bash", "-c", `set -o pipefail; mkdir "$2" && git archive "$1" | tar -x -C "$2"`, "extract", commit, source)
-		extract.Dir = root
-		if out, err := extract.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("copy the commit %s: %w: %s", commit, err, out)
-		}
-		return source, nil
+		return extract(ctx, clone, commit, dir)
 	}
-	if *from != "" {
-		return "", fmt.Errorf("-from: there is no commit or tag %s in this clone", *from)
+	for _, candidate := range []string{clone.Release(ctx, "HEAD~1"), "HEAD~1"} {
+		if commit, err := clone.Commit(ctx, candidate); candidate != "" && err == nil {
+			return extract(ctx, clone, commit, dir)
+		}
 	}
-	upgraded = "this version itself, as these files are no clone with a history"
-	return root, nil
+	source, err = filepath.Abs(root)
+	return source, "this version itself, as there is no history here to take one from; in a clone, git fetch --unshallow --tags gets it", err
+}
+
+func extract(ctx context.Context, clone history.Clone, commit, dir string) (source, name string, err error) {
+	source = filepath.Join(dir, "source")
+	cmd := exec.CommandContext(ctx, "bash", "-c", `set -o pipefail; mkdir "$2" && git archive "$1" | tar -x -C "$2"`, "extract", commit, source)
+	cmd.Dir = clone.Dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("copy the commit %s: %w: %s", commit, err, out)
+	}
+	return source, clone.Describe(ctx, commit), nil
 }
 
 func must(t *testing.T, err error) {
