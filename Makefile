@@ -6,7 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KUBECTL ?= $(or $(shell command -v kubectl 2>/dev/null),bin/k8s/kubectl)
 # More flags for run, such as ARGS=--interval=10s.
 ARGS ?=
-# More flags for go test, such as TESTFLAGS='-run Hold -v'. The race detector needs a C compiler:
+# More flags for go test, such as TESTFLAGS='-run Hold -v'. The race detector needs a C compiler, and twelve minutes on two cores
+# once all is built; the programs that tests run are watched too:
 # make test CGO_ENABLED=1 TESTFLAGS=-race
 TESTFLAGS ?=
 
