@@ -104,6 +104,35 @@ func TestWhileNothingCanBeReadWhatClearedResolves(t *testing.T) {
 	b.wantTickets(v1alpha1.Resolved)
 }
 
+func TestWhatCameBackWhileNothingCouldBeWrittenKeepsItsTrueAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	name := b.wantTickets(v1alpha1.Open)[0].Name
+	b.annotate(name, v1alpha1.HoldAnnotation, "true")
+	b.source.set("1", "Up")
+	b.cycle()
+	b.settle()
+	b.source.set("1", "Down")
+	b.monitor.Client = interceptor.NewClient(watching{b.cache}, interceptor.Funcs{
+		SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+			return errCut
+		},
+	})
+	for range 4 {
+		b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, b.system)))
+		b.reconcile()
+	}
+	must(t, b.patchStatus(name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
+	b.monitor.Client = b.cache
+	b.cycle()
+	if age := firstSeenBefore(b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)[1]); age != 4 {
+		t.Errorf("it is said to be first seen %d intervals before its ticket, want 4", age)
+	}
+}
+
 func TestWhatIsRefusedIsTriedOnceInACycle(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -53,6 +53,8 @@ type recorder struct {
 	// unsure: it could not be found out which tickets somebody has deleted. What those knew of the violations that they held is not in
 	// memory yet, so that nothing may open.
 	unsure bool
+	// written are the tickets that this cycle has written.
+	written map[string]bool
 	// batchKey is the name of the first ticket that this cycle opened.
 	batchKey string
 	// listed are the versions of all tickets of the system, resolved ones included, as the API server last listed them.
@@ -62,7 +64,19 @@ type recorder struct {
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
 // anew on what the API server says now. What it could not write, the next cycle finds again.
 func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error) {
-	before, tickets := r.scope.memory, r.scope.tickets
+	before := r.scope.memory
+	plan, err := r.carryOut(ctx, before)
+	for _, update := range plan.Updates {
+		if err != nil && !r.written[update.Ticket.Name] {
+			plan.Unwritten(update, before, r.cycle.Now)
+		}
+	}
+	return plan.Memory, err
+}
+
+// carryOut decides and writes until all is written or nothing more can be, and returns the last plan.
+func (r *recorder) carryOut(ctx context.Context, before map[string]ledger.Memory) (ledger.Plan, error) {
+	tickets := r.scope.tickets
 	plan := r.decide(ctx, before, tickets)
 	// A cache that lags must open nothing: what opens is decided on live tickets.
 	live := len(plan.Open) == 0
@@ -72,7 +86,7 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 			err = r.write(ctx, &plan)
 		}
 		if !errors.Is(err, errConflict) || attempt == maxAttempts {
-			return plan.Memory, err
+			return plan, err
 		}
 		next, err := r.refresh(ctx, tickets)
 		if err != nil && !live {
@@ -81,7 +95,7 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 			err = errors.Join(err, r.write(ctx, &plan))
 		}
 		if err != nil {
-			return plan.Memory, err
+			return plan, err
 		}
 		tickets = next
 		plan, live = r.decide(ctx, before, tickets), true
@@ -328,7 +342,7 @@ func (r *recorder) update(ctx context.Context, u ledger.Update) error {
 		return err
 	}
 	delete(r.scope.uncounted, name)
-	r.scope.lastWrite[name] = r.cycle.Now
+	r.scope.lastWrite[name], r.written[name] = r.cycle.Now, true
 	r.updated(u)
 	return nil
 }

@@ -137,6 +137,25 @@ func (p *Plan) Opened(violations []v1alpha1.Violation) {
 	}
 }
 
+// Unwritten keeps in memory what an update says of violations that came back, because it could not be written: their ticket says that
+// they have cleared, and if somebody resolves it so, nothing else knows since when they are back. before is the memory that the
+// cycle began with.
+func (p *Plan) Unwritten(u Update, before map[string]Memory, now time.Time) {
+	for _, e := range entriesOf(u.Ticket) {
+		key := Key{e.Invariant, e.StoreID, e.Reason}
+		memory, found := p.Memory[e.Invariant]
+		if e.Active || !found || e.Reason != v1alpha1.Violated || !slices.Contains(u.Recurred, key) {
+			continue
+		}
+		timer := before[e.Invariant].Stores[e.StoreID]
+		if timer.FirstSeen.IsZero() {
+			back := now.UTC().Truncate(time.Second)
+			timer = Timer{FirstSeen: back, Since: back}
+		}
+		memory.Stores[e.StoreID] = timer
+	}
+}
+
 // Unsettled tells whether a resolved ticket still matters to the ledger: it was resolved while one of its violations
 // was active, and no check since has found that violation satisfied.
 func Unsettled(t *v1alpha1.Ticket) bool {
