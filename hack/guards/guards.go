@@ -3,47 +3,58 @@ package main
 const (
 	controllers = "./controllers"
 	ledger      = "./controllers/ledger"
+
+	recordFile = "controllers/record.go"
+)
+
+// Rules that several guards keep.
+const (
+	truth     = "1. Three-valued truth"
+	oneTicket = "3. One open ticket per violation key"
+	hold      = "5. A hold is a promise"
+	crash     = "8. A crash costs nothing"
+	flapping  = "9. Flapping is noted"
 )
 
 // guards are those that are removed, in the order of the rules.
 var guards = []guard{
 	{
-		name: "a source that fails is Unknown", rule: "1. Three-valued truth",
+		name: "a source that fails is Unknown", rule: truth,
 		file: "controllers/ledger/assess.go", old: "if invariant.Judgement.Fault != nil {\n\t\ta.nothingSeen()", without: "if false {\n\t\ta.nothingSeen()",
 		pkg: ledger, test: "NoHistory",
 	},
 	{
-		name: "what is Unknown clears nothing", rule: "1. Three-valued truth",
+		name: "what is Unknown clears nothing", rule: truth,
 		file: "controllers/ledger/book.go", old: "default:\n\t\tl.unknown(b.cycle.Now)\n\t}\n}\n\n// clearDeleted", without: "default:\n\t\tl.satisfied(b.cycle.Now, resolveAfter)\n\t}\n}\n\n// clearDeleted",
 		pkg: ledger, test: "NoHistory",
 	},
 	{
-		name: "the live read before opening", rule: "3. One open ticket per violation key",
-		file: "controllers/record.go", old: "live := len(plan.Open) == 0", without: "live := true",
+		name: "the live read before opening", rule: oneTicket,
+		file: recordFile, old: "live := len(plan.Open) == 0", without: "live := true",
 		pkg: controllers, test: "Rule3|Lag",
 	},
 	{
-		name: "the deterministic name", rule: "3. One open ticket per violation key",
-		file: "controllers/record.go", old: "key, number := r.scope.key, r.scope.highest+1", without: "key, number := r.scope.key, r.scope.highest+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1])",
+		name: "the deterministic name", rule: oneTicket,
+		file: recordFile, old: "key, number := r.scope.key, r.scope.highest+1", without: "key, number := r.scope.key, r.scope.highest+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1])",
 		pkg: controllers, test: "Rule3TwoMonitors",
 	},
 	{
-		name: "a name that is taken is decided anew", rule: "3. One open ticket per violation key",
-		file: "controllers/record.go", old: "\t\t\tr.scope.highest = number\n\t\t\treturn errConflict", without: "\t\t\tr.scope.highest = number\n\t\t\treturn nil",
+		name: "a name that is taken is decided anew", rule: oneTicket,
+		file: recordFile, old: "\t\t\tr.scope.highest = number\n\t\t\treturn errConflict", without: "\t\t\tr.scope.highest = number\n\t\t\treturn nil",
 		pkg: controllers, test: "Rule3|NameThatIsTaken|Rule8",
 	},
 	{
-		name: "the numbers are read before the open tickets", rule: "3. One open ticket per violation key",
-		file: "controllers/record.go", old: "names.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))", without: "defer func() { _ = reader.List(ctx, &names, client.InNamespace(key.Namespace)); for _, t := range names.Items { r.listed[t.Name] = t.ResourceVersion; r.scope.highest = max(r.scope.highest, v1alpha1.TicketNumber(key.Name, t.Name)) } }()\n\tnames.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))",
+		name: "the numbers are read before the open tickets", rule: oneTicket,
+		file: recordFile, old: "names.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))", without: "defer func() { _ = reader.List(ctx, &names, client.InNamespace(key.Namespace)); for _, t := range names.Items { r.listed[t.Name] = t.ResourceVersion; r.scope.highest = max(r.scope.highest, v1alpha1.TicketNumber(key.Name, t.Name)) } }()\n\tnames.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))",
 		pkg: controllers, test: "Model",
 	},
 	{
-		name: "the older of two tickets with one key holds it", rule: "3. One open ticket per violation key",
+		name: "the older of two tickets with one key holds it", rule: oneTicket,
 		file: "controllers/ledger/book.go", old: "l.clear(b.cycle.Now, v1alpha1.Duplicate)\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\tb.held", without: "continue\n\t\t\t}\n\t\t\tb.held",
 		pkg: controllers, test: "Rule3ATicketOpenedTwice",
 	},
 	{
-		name: "nothing is dropped from a large batch", rule: "3. One open ticket per violation key",
+		name: "nothing is dropped from a large batch", rule: oneTicket,
 		file: "controllers/ledger/batch.go", old: "return append(parts, part)", without: "return append(parts, part)[:1]",
 		pkg: ledger, test: "Rule3ABatch",
 	},
@@ -53,82 +64,82 @@ var guards = []guard{
 		pkg: controllers, test: "Rule4|Manual|ByHand",
 	},
 	{
-		name: "a held ticket is not resolved", rule: "5. A hold is a promise",
+		name: "a held ticket is not resolved", rule: hold,
 		file: "controllers/ledger/page.go", old: "over && !p.ticket.Held()", without: "over",
 		pkg: ledger, test: "NoHistory",
 	},
 	{
 		name: "the precondition on what the monitor writes", rule: "5. A hold is a promise; 6. A person's words survive",
-		file: "controllers/record.go", old: "client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})", without: "client.MergeFrom(before)",
+		file: recordFile, old: "client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})", without: "client.MergeFrom(before)",
 		pkg: controllers, test: "Rule5|Rule6",
 	},
 	{
 		name: "a conflict is decided anew", rule: "6. A person's words survive",
-		file: "controllers/record.go", old: "if !errors.Is(err, errConflict) || attempt == maxAttempts {", without: "if !errors.Is(err, errConflict) || attempt == 1 {",
+		file: recordFile, old: "if !errors.Is(err, errConflict) || attempt == maxAttempts {", without: "if !errors.Is(err, errConflict) || attempt == 1 {",
 		pkg: controllers, test: "Rule5|Rule6",
 	},
 	{
-		name: "what is in its grace period is in the status", rule: "8. A crash costs nothing",
+		name: "what is in its grace period is in the status", rule: crash,
 		file: "controllers/ledger/memory.go", old: "for _, group := range status.Pending {", without: "for _, group := range status.Pending[:0] {",
 		pkg: controllers, test: "Rule8",
 	},
 	{
-		name: "tickets are written before Invariants", rule: "8. A crash costs nothing",
+		name: "tickets are written before Invariants", rule: crash,
 		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(ctx, log, s, c, results)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
 		pkg: controllers, test: "Rule8|Model",
 	},
 	{
-		name: "a missing entry counts as seen once", rule: "8. A crash costs nothing",
+		name: "a missing entry counts as seen once", rule: crash,
 		file: "controllers/ledger/line.go", old: "Reason: v.Reason, Active: true, Pending: v.Pending}", without: "Reason: v.Reason, Active: false, Pending: v.Pending}",
 		pkg: controllers, test: "Rule8",
 	},
 	{
-		name: "an old observation writes nothing", rule: "8. A crash costs nothing",
-		file: "controllers/record.go", old: "if age > interval+timeout {", without: "if age > interval+timeout+1000*time.Hour {",
+		name: "an old observation writes nothing", rule: crash,
+		file: recordFile, old: "if age > interval+timeout {", without: "if age > interval+timeout+1000*time.Hour {",
 		pkg: controllers, test: "OlderThanAnInterval",
 	},
 	{
-		name: "the first cycle of a monitor writes every open ticket", rule: "8. A crash costs nothing",
+		name: "the first cycle of a monitor writes every open ticket", rule: crash,
 		file: "controllers/ledger/page.go", old: "\ts.Monitor = c.Monitor\n", without: "",
 		pkg: controllers, test: "LeaderThatWakesUp",
 	},
 	{
-		name: "what a deleted ticket knew is remembered", rule: "8. A crash costs nothing",
-		file: "controllers/record.go", old: "ledger.Restore(r.scope.memory, ticket)", without: "",
+		name: "what a deleted ticket knew is remembered", rule: crash,
+		file: recordFile, old: "ledger.Restore(r.scope.memory, ticket)", without: "",
 		pkg: controllers, test: "ATicketThatAPersonDeletes",
 	},
 	{
-		name: "only the API server says that an Invariant was deleted", rule: "8. A crash costs nothing",
+		name: "only the API server says that an Invariant was deleted", rule: crash,
 		file: "controllers/scope.go", old: "s.confirmed[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name", without: "s.confirmed[v.Invariant] = false",
 		pkg: controllers, test: "LaggingCache",
 	},
 	{
-		name: "a cycle that fails is run again", rule: "8. A crash costs nothing",
+		name: "a cycle that fails is run again", rule: crash,
 		file: "controllers/cycle_controller.go", old: "result = reconcile.Result{RequeueAfter: r.Interval}\n\t\t}", without: "result = reconcile.Result{}\n\t\t}",
 		pkg: controllers, test: "Panics",
 	},
 	{
-		name: "a recurrence within a window flaps", rule: "9. Flapping is noted",
+		name: "a recurrence within a window flaps", rule: flapping,
 		file: "controllers/ledger/line.go", old: "e.RecurredTimes = remember(e.RecurredTimes, c.Now)", without: "",
 		pkg: ledger, test: "Rule9",
 	},
 	{
-		name: "a cycle counts once", rule: "9. Flapping is noted",
+		name: "a cycle counts once", rule: flapping,
 		file: "controllers/ledger/line.go", old: "if l.entry.LastSeenTime.Go().Equal(c.Now) {\n\t\treturn\n\t}", without: "",
 		pkg: controllers, test: "DecidedAnewCounts",
 	},
 	{
-		name: "a system's newest ticket stays", rule: "3. One open ticket per violation key",
+		name: "a system's newest ticket stays", rule: oneTicket,
 		file: "controllers/retention.go", old: "if isNewest {", without: "if isNewest && false {",
 		pkg: controllers, test: "Newest|Retention|Removed",
 	},
 	{
-		name: "a hold keeps a resolved ticket", rule: "5. A hold is a promise",
+		name: "a hold keeps a resolved ticket", rule: hold,
 		file: "controllers/ledger/tend.go", old: "if t.IsOpen() || t.Held() || Unsettled(t) {", without: "if t.IsOpen() || Unsettled(t) {",
 		pkg: controllers, test: "Newest|Retention|Removed|Kept",
 	},
 	{
-		name: "a ticket is removed only as it was read", rule: "5. A hold is a promise",
+		name: "a ticket is removed only as it was read", rule: hold,
 		file: "controllers/retention.go", old: "client.Preconditions{UID: &ticket.UID, ResourceVersion: &ticket.ResourceVersion}", without: "client.Preconditions{}",
 		pkg: controllers, test: "Newest|Retention|Removed|Kept|Hold",
 	},

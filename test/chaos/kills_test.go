@@ -47,11 +47,10 @@ func (y *system) killed(kills int) {
 		if !y.nextLook(living, startsWithin) {
 			y.stage.Errorf("%s did not look within %s of its start %d", m.name, startsWithin, kill)
 		}
-		switch {
-		case kill%2 == 0:
+		if kill%2 == 0 {
 			wait(living, between(rng, 0, 6*time.Second))
 			m.kill()
-		default:
+		} else {
 			m.killAtWrite(living, kill/2)
 		}
 		y.unmonitored()
