@@ -99,13 +99,16 @@ func (w *world) invariantWritten(p *process, is *v1alpha1.Invariant) {
 			}
 		}
 	}
-	if !is.Spec.Suspend {
-		w.mustBeFresh(p, "the status of the Invariant")
-	}
+	w.mustBeFresh(p, "the status of the Invariant")
 }
 
 // mustBeFresh: what was observed too long ago is not written. The monitor cannot know how long the API server takes to hear it.
 func (w *world) mustBeFresh(p *process, what string) {
+	cached, exists := p.cache[invariantKind][objectKey{invariantKind, modelInvariant}]
+	if !exists || cached.object.(*v1alpha1.Invariant).Spec.Suspend {
+		// It dropped its look, and what it writes is of no look at all.
+		return
+	}
 	if age := p.resumed.Sub(p.looked); age > DefaultInterval+observe.TimeoutOf(&modelSpec) {
 		w.fail("%s writes %s, of what it saw %s ago", p.name, what, age)
 	}

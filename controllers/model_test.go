@@ -49,13 +49,16 @@ func (b bounds) more(depth int) bounds {
 	return b
 }
 
+// allUsed: an execution came to its end, and all that the bounds allow had happened in it.
+const allUsed = "all bounds used up"
+
 // scenario is what can happen, and how often.
 type scenario struct {
 	name   string
 	bounds bounds
 	// monitors are how many processes check, each of which believes that it alone does.
 	monitors int
-	// standby: only one monitor checks until it is left before a write.
+	// standby: only one monitor checks until it is left before a write to a ticket that there is.
 	standby bool
 	// sees is what a look may see at each tick: v, s or u for each store. The last is also for all ticks after it.
 	sees [][]string
@@ -144,6 +147,9 @@ func (w *world) run(choose func(uint64, []option) (option, bool)) string {
 		}
 		next.do()
 		w.everywhere()
+		if w.over && w.left == (bounds{}) {
+			w.reached[allUsed]++
+		}
 	}
 	for _, p := range w.slots {
 		p.kill()
@@ -201,7 +207,8 @@ func (w *world) mayLeave() bool { return w.running == nil || w.left.switches > 0
 
 // mayBegin tells whether a process may begin a cycle.
 func (w *world) mayBegin(p *process) bool {
-	return !w.standby || p == w.slots[0] || p.cycles > 0 || w.slots[0].waits.does == write
+	leader := w.slots[0]
+	return !w.standby || p == leader || p.cycles > 0 || (leader.cycles > 1 && leader.waits.does == write && leader.waits.kind == ticketKind)
 }
 
 func (w *world) leave() {
@@ -487,7 +494,7 @@ func TestModel(t *testing.T) {
 				t.Fatalf("%s:\n%s", failure, strings.Join(trace, "\n"))
 			}
 			t.Logf("%d executions, %d states, %s: %v", e.executions, len(e.seen), time.Since(began).Round(time.Millisecond), e.reached)
-			for _, want := range s.wants {
+			for _, want := range append(s.wants, allUsed) {
 				if e.reached[want] == 0 {
 					t.Errorf("in no execution %q", want)
 				}
