@@ -105,7 +105,6 @@ func clocks(t *testing.T, times int, play func(ctx context.Context, y *system, r
 	ana := y.people()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, time.Second) })
-	y.add(steady)
 	play(living, y, s.fork(), times)
 	end()
 	wg.Wait()
@@ -132,12 +131,10 @@ func stepped(ctx context.Context, y *system, rng *rand.Rand, times int) {
 	}
 }
 
-// steady is a store that nothing breaks but inGrace.
-const steady = "steady"
-
-// inGrace does something while a store is in its grace period, and waits until the store counts: its grace period has not been lost.
+// inGrace does something while a store is in its grace period, which no open ticket knows, and waits until the store counts: its grace
+// period has not been lost.
 func (y *system) inGrace(ctx context.Context, change func()) {
-	fast := aspects[1]
+	fast, steady := aspects[1], y.add()
 	y.turn(fast, steady)
 	y.nextLook(ctx, startsWithin)
 	y.nextLook(ctx, startsWithin)
