@@ -213,6 +213,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	results := s.judge(ctx, l, r.retained)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, began: l.began, written: map[string]bool{}}
+	// Twice, because the tick may lie an interval before its look.
+	recorder.cycle.Overlap = 2 * recorder.freshFor()
 	if err := recorder.fresh(); err != nil {
 		log.Error(err, "cycle skipped")
 		cyclesSkipped.WithLabelValues("stale").Inc()

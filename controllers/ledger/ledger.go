@@ -69,6 +69,9 @@ type Cycle struct {
 	Invariants map[string]Invariant
 	// Uncounted are the cycles whose counters were not written, by the ticket's name.
 	Uncounted map[string]Uncounted
+	// Overlap is how much later than this cycle's another monitor may have looked that wrote before it. What was seen later still
+	// was seen by a clock that ran ahead.
+	Overlap time.Duration
 }
 
 // Uncounted are cycles that saw all active violations of a ticket, and nothing else, and were not written.

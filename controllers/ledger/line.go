@@ -69,15 +69,11 @@ func (l *line) violated(c Cycle) {
 	l.see(c)
 }
 
-// maxOverlap is how much later than this cycle's another monitor may have looked. What was seen later still was seen by a
-// clock that ran ahead.
-const maxOverlap = time.Hour
-
 // see counts the violation once in a cycle, also when the cycle is decided again after a part of it was written, and after
 // that another monitor has counted a later one.
 func (l *line) see(c Cycle) {
 	l.seen = true
-	if later := l.entry.LastSeenTime.Go().Sub(c.Now); later >= 0 && later < maxOverlap {
+	if later := l.entry.LastSeenTime.Go().Sub(c.Now); later >= 0 && later <= c.Overlap {
 		return
 	}
 	l.entry.Occurrences = plus(l.entry.Occurrences, 1)

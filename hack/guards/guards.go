@@ -125,7 +125,7 @@ var guards = []guard{
 	},
 	{
 		name: "a cycle counts once", rule: flapping,
-		file: "controllers/ledger/line.go", old: "if l.entry.LastSeenTime.Go().Equal(c.Now) {\n\t\treturn\n\t}", without: "",
+		file: "controllers/ledger/line.go", old: "later >= 0 && later <= c.Overlap {", without: "later > 0 && later < 0 {",
 		pkg: controllers, test: "DecidedAnewCounts",
 	},
 	{

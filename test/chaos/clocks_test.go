@@ -31,6 +31,8 @@ type offsetMonitor struct {
 	system *system
 	file   string
 	offset time.Duration
+	// counting is a store that is broken and counts; empty: none yet.
+	counting string
 }
 
 // buildOffsetOperator builds the operator with a clock that can be set, which no release has.
@@ -105,7 +107,6 @@ func clocks(t *testing.T, times int, play func(ctx context.Context, y *system, r
 	ana := y.people()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, time.Second) })
-	y.add(steady)
 	play(living, y, s.fork(), times)
 	end()
 	wg.Wait()
@@ -122,34 +123,41 @@ func stepped(ctx context.Context, y *system, rng *rand.Rand, times int) {
 	y.firstLook(ctx, m.monitor)
 	offsets := []time.Duration{clockStep, 0, -clockStep}
 	for n := range times {
-		wait(ctx, between(rng, time.Second, shortOr(time.Second, 8*time.Second)))
+		wait(ctx, between(rng, 0, shortOr(0, 8*time.Second)))
 		next := offsets[n%len(offsets)]
 		for *long && next == m.offset {
 			next = offsets[rng.IntN(len(offsets))]
 		}
-		y.inGrace(ctx, func() { m.set(next) })
+		m.through(ctx, func() { m.set(next) })
 		m.goesOn()
 	}
 }
 
-// steady is a store that nothing breaks but inGrace.
-const steady = "steady"
+// through sets a clock while one store is in its grace period, and another counts since the last time: the first must count in the end,
+// and the other be seen on. It leaves the first broken for the next time.
+func (m *offsetMonitor) through(ctx context.Context, set func()) {
+	fast, inGrace := aspects[1], m.system.add()
+	m.system.turn(fast, inGrace)
+	m.system.nextLook(ctx, startsWithin)
+	m.system.nextLook(ctx, startsWithin)
+	set()
+	m.stage.eventually(fmt.Sprintf("what was broken when the clock was set by %s is counted on", m.offset), 30*time.Second, func() bool {
+		return m.seen(fast, inGrace) && (m.counting == "" || m.seen(fast, m.counting))
+	})
+	if m.counting != "" {
+		m.system.turn(fast, m.counting)
+	}
+	m.counting = inGrace
+}
 
-// inGrace does something while a store is in its grace period, and waits until the store counts: its grace period has not been lost.
-func (y *system) inGrace(ctx context.Context, change func()) {
-	fast := aspects[1]
-	y.turn(fast, steady)
-	y.nextLook(ctx, startsWithin)
-	y.nextLook(ctx, startsWithin)
-	change()
-	y.stage.eventually("what is in its grace period counts in the end", 30*time.Second, func() bool {
-		return slices.ContainsFunc(y.stage.history.Latest(y.namespace), func(v history.Version) bool {
-			return v.Ticket.IsOpen() && slices.ContainsFunc(v.Ticket.Status.Violations, func(e v1alpha1.ViolationStatus) bool {
-				return e.Invariant == fast.name && e.StoreID == steady && e.Active && !e.Pending
-			})
+// seen tells whether an open ticket says that a store is broken, and was seen so just now, by the monitor's clock.
+func (m *offsetMonitor) seen(a aspect, store string) bool {
+	return slices.ContainsFunc(m.stage.history.Latest(m.system.namespace), func(v history.Version) bool {
+		return v.Ticket.IsOpen() && slices.ContainsFunc(v.Ticket.Status.Violations, func(e v1alpha1.ViolationStatus) bool {
+			return e.Invariant == a.name && e.StoreID == store && e.Active && !e.Pending &&
+				time.Since(e.LastSeenTime.Go().Add(-m.offset)).Abs() < 10*time.Second
 		})
 	})
-	y.turn(fast, steady)
 }
 
 // skewed kills the monitor each time and starts another, whose clock is off by minutes, or by less than a grace period.
@@ -160,12 +168,12 @@ func skewed(ctx context.Context, y *system, rng *rand.Rand, times int) {
 	y.firstLook(ctx, m.monitor)
 	offsets := []time.Duration{clockSkew, -clockSkew, 3 * time.Second, -3 * time.Second, 0}
 	for n := range times {
-		wait(ctx, between(rng, time.Second, shortOr(time.Second, 8*time.Second)))
+		wait(ctx, between(rng, 0, shortOr(0, 8*time.Second)))
 		next := offsets[n%2]
 		if *long {
 			next = offsets[rng.IntN(len(offsets))]
 		}
-		y.inGrace(ctx, func() {
+		m.through(ctx, func() {
 			m.kill()
 			y.unmonitored()
 			m.set(next)

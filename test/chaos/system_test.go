@@ -177,10 +177,12 @@ func (y *system) place(a aspect, store string) history.Place {
 }
 
 // add adds a store, which is well, and which those who live leave alone.
-func (y *system) add(store string) {
+func (y *system) add() (store string) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
+	store = fmt.Sprint("steady-", len(y.steady)+1)
 	y.steady = append(y.steady, store)
+	return store
 }
 
 // turn breaks what is well and mends what is broken.
