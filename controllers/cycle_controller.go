@@ -189,8 +189,9 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 	now := r.Clock.Now()
 	due, tick := s.due(now)
 	if len(due) == 0 {
-		// Without a check there is still something to do: to take over, to release, to report a suspension.
-		if !s.recorded || s.idle() {
+		// Without a check there is still something to do: to take over, to release, to report a suspension. What was refused a moment
+		// ago waits for the next tick.
+		if over == nil && (!s.recorded || s.idle()) {
 			r.finish(ctx, log, s, &look{tick: now, began: now, finished: now})
 		}
 		return s.untilNextTick(now)
@@ -217,10 +218,12 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("stale").Inc()
 		return
 	}
+	// The next look waits for this cycle: an API server that asks for patience, or answers nobody, gets no more than may still be written.
+	ctx, cancel := context.WithTimeout(ctx, recorder.freshFor())
+	defer cancel()
 	if err := recorder.noteOpen(ctx); err != nil {
-		log.Error(err, "cycle skipped")
+		log.Error(err, "nothing is opened in this cycle; the next one catches up")
 		cyclesSkipped.WithLabelValues("read").Inc()
-		return
 	}
 	memory, err := recorder.record(ctx)
 	s.memory = memory
@@ -228,7 +231,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		log.Error(err, "not all of the cycle was written; the next one catches up")
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
-	if s.recorded = err == nil; errors.Is(err, errStale) {
+	s.recorded = err == nil
+	if errors.Is(err, errStale) || recorder.fresh() != nil {
 		return
 	}
 	r.report(ctx, log, s, c, results)

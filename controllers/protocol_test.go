@@ -318,6 +318,44 @@ func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
 	}
 }
 
+func TestAMonitorPausedAfterItOpenedATicketReportsNothingOfWhatItSaw(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.writer = meanwhile(func(client.Object) { b.clock.Step(2 * DefaultInterval) })
+	b.restart()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	b.once(woken)
+	b.wantTickets(v1alpha1.Open)
+	if checked := b.getInvariant("store-up").Status.LastCheckTime; checked != nil {
+		t.Errorf("the Invariant is said to be checked at %v", checked)
+	}
+}
+
+func TestATicketDeletedUnderACyclesWriteComesBackWithItsTrueAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up", func(s *v1alpha1.InvariantSpec) { s.GracePeriod = seconds(60) })
+	b.source.set("1", "Down")
+	for range 3 {
+		b.cycle()
+	}
+	first := b.wantTickets(v1alpha1.Open)[0].Spec.Violations[0].FirstSeenTime
+	deleted := false
+	b.monitor.Client = meanwhile(func(ticket client.Object) {
+		deleted = true
+		must(t, b.api.Delete(b.ctx, &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: ticket.GetName()}}))
+	})(b.monitor.Client)
+	b.cycle()
+	ticket := b.wantTickets(v1alpha1.Open)[0]
+	if got := ticket.Spec.Violations[0].FirstSeenTime; !deleted || ticket.Name != "sys-2" || !got.Go().Equal(first.Go()) {
+		t.Errorf("%s is first seen %v, want sys-2 and %v", ticket.Name, got, first)
+	}
+}
+
 func TestALeaderThatWakesUpWritesNothingOverItsSuccessor(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -50,6 +50,9 @@ type recorder struct {
 	// began is when the look at the sources began.
 	began time.Time
 
+	// unsure: it could not be found out which tickets somebody has deleted. What those knew of the violations that they held is not in
+	// memory yet, so that nothing may open.
+	unsure bool
 	// batchKey is the name of the first ticket that this cycle opened.
 	batchKey string
 	// listed are the versions of all tickets of the system, resolved ones included, as the API server last listed them.
@@ -60,10 +63,7 @@ type recorder struct {
 // anew on what the API server says now. What it could not write, the next cycle finds again.
 func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error) {
 	before, tickets := r.scope.memory, r.scope.tickets
-	plan, err := r.decide(ctx, before, tickets)
-	if err != nil {
-		return before, err
-	}
+	plan := r.decide(ctx, before, tickets)
 	// A cache that lags must open nothing: what opens is decided on live tickets.
 	live := len(plan.Open) == 0
 	for attempt := 1; ; attempt++ {
@@ -74,18 +74,22 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 		if !errors.Is(err, errConflict) || attempt == maxAttempts {
 			return plan.Memory, err
 		}
-		if tickets, err = r.refresh(ctx, tickets); err != nil {
-			return plan.Memory, err
+		next, err := r.refresh(ctx, tickets)
+		if err != nil && !live {
+			// What has changed can be written all the same.
+			plan.Open = nil
+			err = errors.Join(err, r.write(ctx, &plan))
 		}
-		next, err := r.decide(ctx, before, tickets)
 		if err != nil {
 			return plan.Memory, err
 		}
-		plan, live = next, true
+		tickets = next
+		plan, live = r.decide(ctx, before, tickets), true
 	}
 }
 
-// noteOpen takes note of the open tickets, and remembers what those knew that somebody has deleted since the last cycle.
+// noteOpen takes note of the open tickets, and remembers what those knew that somebody has deleted since the last cycle. What it could
+// not find out, the next cycle asks again.
 func (r *recorder) noteOpen(ctx context.Context) error {
 	before := r.scope.open
 	open := make(map[string]*v1alpha1.Ticket, len(r.scope.tickets))
@@ -94,6 +98,7 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 			open[ticket.Name] = ticket
 		}
 	}
+	defer maps.Copy(before, open)
 	for name, ticket := range before {
 		if open[name] != nil {
 			continue
@@ -102,30 +107,41 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 		found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
 		err := r.reconciler.Live.Get(ctx, client.ObjectKeyFromObject(ticket), &found)
 		if client.IgnoreNotFound(err) != nil {
+			r.unsure = true
 			return fmt.Errorf("find out whether ticket %s/%s was deleted: %w", ticket.Namespace, name, err)
 		}
+		delete(before, name)
 		delete(r.scope.lastWrite, name)
 		delete(r.scope.uncounted, name)
 		if err != nil {
-			ledger.Restore(r.scope.memory, ticket)
-			r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+name, "note", "what is still violated opens a new one")
+			r.deleted(ticket)
 		}
 	}
-	r.scope.open = open
 	return nil
 }
 
-// decide decides on tickets, once it is sure which of the invariants that they name exist.
-func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) (ledger.Plan, error) {
+// deleted remembers what an open ticket knew that somebody has deleted.
+func (r *recorder) deleted(ticket *v1alpha1.Ticket) {
+	delete(r.scope.open, ticket.Name)
+	ledger.Restore(r.scope.memory, ticket)
+	r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+ticket.Name, "note", "what is still violated opens a new one")
+}
+
+// decide decides on tickets. An invariant that they name counts as deleted only if the API server says so.
+func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) ledger.Plan {
 	if err := r.scope.confirmDeleted(ctx, r.reconciler.Live, tickets); err != nil {
-		return ledger.Plan{}, err
+		r.reconciler.Log.Error(err, "it counts as there")
 	}
 	for name, exists := range r.scope.confirmed {
 		if _, known := r.cycle.Invariants[name]; exists && !known {
 			r.cycle.Invariants[name] = ledger.Invariant{Name: name}
 		}
 	}
-	return ledger.Decide(r.cycle, before, tickets), nil
+	plan := ledger.Decide(r.cycle, before, tickets)
+	if r.unsure {
+		plan.Open = nil
+	}
+	return plan
 }
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
@@ -155,7 +171,8 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	return r.addUnsettled(ctx, tickets, known)
 }
 
-// addUnsettled adds those known tickets that are resolved by now and still matter.
+// addUnsettled adds those known tickets that are resolved by now and still matter, and remembers what those knew that were
+// deleted under the cycle's hands.
 func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	for _, k := range known {
 		if slices.ContainsFunc(tickets, func(t *v1alpha1.Ticket) bool { return t.Name == k.Name }) {
@@ -166,7 +183,10 @@ func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read ticket %s/%s: %w", k.Namespace, k.Name, err)
 		}
-		if err == nil && ledger.Unsettled(&ticket) {
+		switch {
+		case err != nil && k.IsOpen():
+			r.deleted(k)
+		case err == nil && ledger.Unsettled(&ticket):
 			tickets = append(tickets, &ticket)
 		}
 	}
@@ -341,18 +361,23 @@ func patchTicketStatus(ctx context.Context, c client.Client, ticket *v1alpha1.Ti
 	return nil
 }
 
-// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
-func (r *recorder) fresh() error {
+// freshFor is how long after a look what it saw may be written.
+func (r *recorder) freshFor() time.Duration {
 	interval, timeout := r.scope.interval, time.Duration(0)
 	for name := range r.results {
 		invariant := r.scope.invariants[name]
 		interval = min(interval, r.scope.intervalOf(invariant))
 		timeout = max(timeout, observe.TimeoutOf(&invariant.Spec))
 	}
+	return interval + timeout
+}
+
+// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
+func (r *recorder) fresh() error {
 	// The wall clock goes on while a virtual machine is suspended, the monotonic one does not.
 	now := r.reconciler.Clock.Now()
 	age := max(now.Sub(r.began), now.Round(0).Sub(r.began.Round(0)))
-	if age > interval+timeout {
+	if age > r.freshFor() {
 		return errStale
 	}
 	return nil

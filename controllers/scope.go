@@ -217,22 +217,26 @@ func (s *scope) untilNextTick(now time.Time) time.Duration {
 }
 
 // confirmDeleted asks the API server about the invariants that open tickets name and the cache does not have: a cache
-// that lags must not resolve anything.
-func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) error {
+// that lags must not resolve anything. Once it does not answer, the others count as there.
+func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) (failed error) {
 	for _, ticket := range tickets {
 		for _, v := range ledger.Active(ticket) {
 			if _, known := s.confirmed[v.Invariant]; known || s.invariants[v.Invariant] != nil {
 				continue
 			}
+			if failed != nil {
+				s.confirmed[v.Invariant] = true
+				continue
+			}
 			var invariant v1alpha1.Invariant
 			err := live.Get(ctx, types.NamespacedName{Namespace: s.key.Namespace, Name: v.Invariant}, &invariant)
 			if client.IgnoreNotFound(err) != nil {
-				return fmt.Errorf("find out whether Invariant %s/%s was deleted: %w", s.key.Namespace, v.Invariant, err)
+				failed = fmt.Errorf("find out whether Invariant %s/%s was deleted: %w", s.key.Namespace, v.Invariant, err)
 			}
-			s.confirmed[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name
+			s.confirmed[v.Invariant] = failed != nil || err == nil && invariant.SystemName() == s.key.Name
 		}
 	}
-	return nil
+	return failed
 }
 
 // judge judges what a look saw, for the invariants that have not changed since it began.

@@ -24,6 +24,13 @@ import (
 // conflictRetry is when a ticket is looked at again that somebody wrote to in between. Their write also wakes it.
 const conflictRetry = time.Second
 
+// refusedRetry is when a ticket is looked at again that could not be read or written, and refusedTime how long that is tried: an API server
+// that asks for patience must not keep the other tickets waiting.
+const (
+	refusedRetry = 10 * time.Second
+	refusedTime  = 10 * time.Second
+)
+
 // TicketReconciler gives tickets what they need between cycles: it makes holds visible, completes and announces what people
 // write, ends what a resolved ticket says of flapping, and removes tickets that were resolved long ago. It opens and
 // resolves nothing.
@@ -68,8 +75,20 @@ func (r *TicketReconciler) init() {
 	r.started, r.announced = r.Clock.Now(), map[types.NamespacedName]words{}
 }
 
-// Reconcile tends one ticket.
+// Reconcile tends one ticket. It never returns an error, which would put the next try off for ever longer delays, of up to a quarter of an
+// hour after the API server is back.
 func (r *TicketReconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	limited, cancel := context.WithTimeout(ctx, refusedTime)
+	defer cancel()
+	result, err := r.tend(limited, request)
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "ticket not tended", "again", refusedRetry.String())
+		return reconcile.Result{RequeueAfter: refusedRetry}, nil
+	}
+	return result, nil
+}
+
+func (r *TicketReconciler) tend(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	var ticket v1alpha1.Ticket
 	if err := r.Client.Get(ctx, request.NamespacedName, &ticket); err != nil {
 		r.forget(request.NamespacedName)

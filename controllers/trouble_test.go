@@ -35,6 +35,30 @@ func TestANameThatIsTakenByAnotherSystemsTicketIsSkipped(t *testing.T) {
 	}
 }
 
+func TestACycleThatPanicsIsRunAgainAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { panic("a bug") },
+		})
+	}
+	b.restart()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	b.settle()
+	woken, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(woken)
+	result, err := b.monitor.Reconcile(b.ctx, woken)
+	if err != nil || result.RequeueAfter <= 0 {
+		t.Errorf("after a panic the cycle is run again after %v, with the error %v", result.RequeueAfter, err)
+	}
+	b.monitor.Client = b.cache
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+}
+
 func TestWhatOneTicketIsRefusedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -27,7 +27,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -71,6 +70,9 @@ type monitorOptions struct {
 	workers             int
 	ticketRetention     time.Duration
 	prometheusURL       string
+
+	// name is this process's, in the tickets that it writes and in the Lease: no other has it.
+	name string
 }
 
 func newMonitorCommand() *cobra.Command {
@@ -113,6 +115,9 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := noticeDeadConnections(); err != nil {
+		return fmt.Errorf("set how dead connections are noticed: %w", err)
+	}
 	config, own, err := o.config()
 	if err != nil {
 		return err
@@ -120,6 +125,11 @@ func (o *monitorOptions) run(ctx context.Context) error {
 	if err := checkCluster(ctx, config, o.namespace); err != nil {
 		return err
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("name this monitor: %w", err)
+	}
+	o.name = host + "_" + uuid.NewString()
 	mgr, err := o.manager(config, own)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
@@ -196,6 +206,8 @@ func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 		return nil, "", fmt.Errorf("find the monitor's own namespace: %w", err)
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
+	config.Wrap(bounded(requestTimeout))
+	config.Wrap(patient)
 	config.UserAgent = "invariant-operator/" + version
 	return config, own, nil
 }
@@ -212,7 +224,6 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElect,
 		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       own,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 ptr.To(leaseDuration),
 		RenewDeadline:                 ptr.To(renewDeadline),
@@ -222,7 +233,20 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 	if o.namespace != "" {
 		options.Cache.DefaultNamespaces = map[string]cache.Config{o.namespace: {}}
 	}
-	return ctrl.NewManager(config, options)
+	if !o.leaderElect {
+		return ctrl.NewManager(config, options)
+	}
+	recorder := &leaseEvents{}
+	lock, err := newLease(config, own, o.name, recorder)
+	if err != nil {
+		return nil, err
+	}
+	options.LeaderElectionResourceLockInterface = lock
+	mgr, err := ctrl.NewManager(config, options)
+	if err == nil {
+		recorder.recorder = mgr.GetEventRecorder("monitor")
+	}
+	return mgr, err
 }
 
 func (o *monitorOptions) metrics() metricsserver.Options {
@@ -237,10 +261,6 @@ func (o *monitorOptions) metrics() metricsserver.Options {
 
 // setup adds all that the monitor does to the manager.
 func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) error {
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("name this monitor: %w", err)
-	}
 	observer, objects, err := o.observer(ctx, mgr, allow)
 	if err != nil {
 		return fmt.Errorf("set up the sources: %w", err)
@@ -251,10 +271,10 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 		Observer: observer,
 		Objects:  objects,
 		Recorder: mgr.GetEventRecorder("monitor"),
-		Clock:    clock.RealClock{},
+		Clock:    newClock(),
 		Interval: o.interval,
 		Workers:  o.workers,
-		Monitor:  host + "_" + uuid.NewString(),
+		Monitor:  o.name,
 		Log:      mgr.GetLogger(),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
@@ -292,7 +312,7 @@ func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allo
 		return nil, nil, err
 	}
 	user := whoAmI(ctx, mgr.GetConfig())
-	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: clock.RealClock{}}
+	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: newClock()}
 	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())})
 	observer.PrometheusURL, observer.Identity, observer.Objects = o.prometheusURL, user, objects
 	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {

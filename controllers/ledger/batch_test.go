@@ -177,6 +177,39 @@ func TestTimesOfAClockThatRanAheadHoldNothingUp(t *testing.T) {
 	}
 }
 
+// cycleOf runs a cycle that finds store 1 so, writes its updates into the ticket, and returns its plan.
+func cycleOf(policy Invariant, ticket *v1alpha1.Ticket, memory map[string]Memory, now time.Time, truth verdict.Truth) Plan {
+	policy.Judgement = &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: truth, Fault: &verdict.Fault{Reason: verdict.EvaluationFailed}}}}
+	plan := Decide(Cycle{Now: now, Invariants: map[string]Invariant{policy.Name: policy}}, memory, []*v1alpha1.Ticket{ticket})
+	for _, u := range plan.Updates {
+		u.Ticket.Status = u.Status
+	}
+	return plan
+}
+
+func TestAStoreThatIsUnknownWhenTheClockIsSetBackIsUnobservableInTime(t *testing.T) {
+	policy := Invariant{Name: "inv", UnobservableAfter: time.Minute}
+	ticket := NewTicket("ns", "sys", 1, "", "", violations(1, "m"), nil, epoch)
+	plan := cycleOf(policy, ticket, nil, epoch.Add(time.Hour), verdict.Unknown)
+	for i, want := range []int{0, 0, 1} {
+		plan = cycleOf(policy, ticket, plan.Memory, epoch.Add(time.Duration(i)*30*time.Second), verdict.Unknown)
+		if len(plan.Open) != want {
+			t.Errorf("cycle %d after the clock was set back opens %d violations, want %d", i, len(plan.Open), want)
+		}
+	}
+}
+
+func TestWhatWasWellForAMomentHasNotClearedWhenTheClockIsSetBack(t *testing.T) {
+	policy := Invariant{Name: "inv", ResolveAfter: time.Minute, UnobservableAfter: time.Minute}
+	ticket := NewTicket("ns", "sys", 1, "", "", violations(1, "m"), nil, epoch)
+	plan := cycleOf(policy, ticket, nil, epoch.Add(time.Second), verdict.Satisfied)
+	plan = cycleOf(policy, ticket, plan.Memory, epoch.Add(time.Hour), verdict.Unknown)
+	cycleOf(policy, ticket, plan.Memory, epoch.Add(3*time.Second), verdict.Satisfied)
+	if !ticket.IsOpen() {
+		t.Errorf("resolved although the store was well for two seconds of a minute: %+v", ticket.Status.Violations)
+	}
+}
+
 func TestASummaryAlwaysNamesTheFirstInvariant(t *testing.T) {
 	long := strings.Repeat("long-", 40)
 	for _, batch := range [][]v1alpha1.Violation{{{Invariant: long}}, {{Invariant: long, StoreID: "1"}, {Invariant: "b"}}} {

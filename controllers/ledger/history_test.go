@@ -420,3 +420,18 @@ func TestNoHistoryBreaksTheRules(t *testing.T) {
 		})
 	})
 }
+
+func TestACycleIsCountedOnceThoughAnotherMonitorHasCountedALaterOne(t *testing.T) {
+	violated := map[string]Invariant{"inv": {Name: "inv", Judgement: &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: verdict.Violated}}}}}
+	earlier, later := epoch, epoch.Add(30*time.Second)
+	ticket := NewTicket("ns", "sys", 1, "", "", violations(1, "broken"), violated, earlier)
+	ticket.Status = FirstStatus(ticket, Cycle{Now: earlier, Monitor: "a", Invariants: violated})
+	for _, now := range []time.Time{later, earlier} {
+		for _, update := range Decide(Cycle{Now: now, Monitor: "a", Invariants: violated}, nil, []*v1alpha1.Ticket{ticket}).Updates {
+			ticket.Status = update.Status
+		}
+	}
+	if s := ticket.Status; s.Occurrences != 2 || s.Violations[0].Occurrences != 2 || !s.LastSeenTime.Go().Equal(later) {
+		t.Errorf("two cycles count %d and %d, last seen %v, want 2, 2 and %v", s.Occurrences, s.Violations[0].Occurrences, s.LastSeenTime, later)
+	}
+}

@@ -69,10 +69,15 @@ func (l *line) violated(c Cycle) {
 	l.see(c)
 }
 
-// see counts the violation once in a cycle, also when the cycle is decided again after a part of it was written.
+// maxOverlap is how much later than this cycle's another monitor may have looked. What was seen later still was seen by a
+// clock that ran ahead.
+const maxOverlap = time.Hour
+
+// see counts the violation once in a cycle, also when the cycle is decided again after a part of it was written, and after
+// that another monitor has counted a later one.
 func (l *line) see(c Cycle) {
 	l.seen = true
-	if l.entry.LastSeenTime.Go().Equal(c.Now) {
+	if later := l.entry.LastSeenTime.Go().Sub(c.Now); later >= 0 && later < maxOverlap {
 		return
 	}
 	l.entry.Occurrences = plus(l.entry.Occurrences, 1)
@@ -88,7 +93,8 @@ func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
 		return
 	}
 	if e.UnknownSinceTime != nil && e.SatisfiedSinceTime != nil {
-		e.SatisfiedSinceTime = v1alpha1.NewTime(e.SatisfiedSinceTime.Go().Add(now.Sub(e.UnknownSinceTime.Go())))
+		// A clock that was set back is no time that was satisfied.
+		e.SatisfiedSinceTime = v1alpha1.NewTime(e.SatisfiedSinceTime.Go().Add(max(0, now.Sub(e.UnknownSinceTime.Go()))))
 	}
 	e.UnknownSinceTime = nil
 	if e.SatisfiedSinceTime == nil || e.SatisfiedSinceTime.Go().After(now) {
@@ -101,7 +107,8 @@ func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
 }
 
 func (l *line) unknown(now time.Time) {
-	if l.entry.UnknownSinceTime == nil {
+	// Of a clock that ran ahead, nothing waits for its hour.
+	if l.entry.UnknownSinceTime == nil || l.entry.UnknownSinceTime.Go().After(now) {
 		l.entry.UnknownSinceTime = v1alpha1.NewTime(now)
 	}
 }

@@ -304,7 +304,21 @@ func (w *objectWatch) WatchWithContext(ctx context.Context, options metav1.ListO
 	w.key.narrow(&options)
 	events, err := w.resource.Watch(ctx, options)
 	w.answered(&w.watchFault, err)
-	return events, err
+	if err != nil {
+		return nil, err
+	}
+	return watch.Filter(events, w.passing), nil
+}
+
+// passing takes note of what a watch says, which may be that it ends: until the reflector has begun it anew, which may take maxBackoff,
+// what is held is not what there is.
+func (w *objectWatch) passing(event watch.Event) (watch.Event, bool) {
+	if event.Type == watch.Error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.watchFault = apierrors.FromObject(event.Object)
+	}
+	return event, true
 }
 
 // List is ListWithContext, for what knows no context.

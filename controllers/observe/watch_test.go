@@ -1,12 +1,17 @@
 package observe
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	testingclock "k8s.io/utils/clock/testing"
 
 	"invariant.dev/operator/controllers/verdict"
@@ -103,4 +108,40 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAWatchThatEndsWithAnErrorSeesNothingUntilItBeginsAnew(t *testing.T) {
+	t.Parallel()
+	w := watchWith(NewBudget(maxWatched, maxWatchedPerNamespace))
+	must(t, w.Replace([]any{object("a", 1)}, ""))
+	server := watch.NewFake()
+	w.resource = watchable{events: server}
+	events, err := w.WatchWithContext(t.Context(), metav1.ListOptions{})
+	must(t, err)
+	expired := apierrors.NewResourceExpired("too old resource version").Status()
+	go server.Error(&expired)
+	if event := <-events.ResultChan(); event.Type != watch.Error {
+		t.Fatalf("the reflector gets %+v", event)
+	}
+	if _, _, fault := w.read(t.Context()); fault == nil || fault.Reason != verdict.Unreachable {
+		t.Errorf("until it begins anew, the fault is %v", fault)
+	}
+	w.resource = watchable{events: watch.NewFake()}
+	if _, err := w.WatchWithContext(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, fault := w.read(t.Context()); fault != nil {
+		t.Errorf("once it has begun anew, the fault is %v", fault)
+	}
+}
+
+// watchable is a resource that can only be watched.
+type watchable struct {
+	dynamic.ResourceInterface
+	events watch.Interface
+}
+
+// Watch watches.
+func (w watchable) Watch(context.Context, metav1.ListOptions) (watch.Interface, error) {
+	return w.events, nil
 }

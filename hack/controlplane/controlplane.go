@@ -278,7 +278,7 @@ func (c *ControlPlane) Stop() error {
 			errs = append(errs, c.controllers.Stop())
 		}
 		if c.plane != nil {
-			errs = append(errs, c.plane.APIServer.Stop())
+			errs = append(errs, c.endAPIServer())
 		}
 		if c.etcd != nil {
 			errs = append(errs, c.etcd.Stop())

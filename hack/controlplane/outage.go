@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"syscall"
@@ -22,8 +23,11 @@ func (c *ControlPlane) KillEtcd() error {
 	return nil
 }
 
-// StartEtcd starts etcd again after KillEtcd, and returns when it answers. ctx bounds the start.
+// StartEtcd starts etcd again after KillEtcd, and returns when it answers. It is no error if it runs. ctx bounds the start.
 func (c *ControlPlane) StartEtcd(ctx context.Context) error {
+	if c.etcd.Check() == nil {
+		return nil
+	}
 	if err := c.startEtcd(ctx, c.log); err != nil {
 		return fmt.Errorf("starting etcd again: %w", err)
 	}
@@ -34,7 +38,7 @@ func (c *ControlPlane) StartEtcd(ctx context.Context) error {
 func (c *ControlPlane) KillAPIServer() error {
 	programs.KillNoted(c.plane.APIServer.Path)
 	// It has ended: this only waits until that is noticed.
-	if err := c.plane.APIServer.Stop(); err != nil {
+	if err := c.endAPIServer(); err != nil {
 		return fmt.Errorf("killing kube-apiserver: %w", err)
 	}
 	return nil
@@ -42,19 +46,31 @@ func (c *ControlPlane) KillAPIServer() error {
 
 // StopAPIServer ends the API server in an orderly way, as an upgrade does. StartAPIServer starts it again.
 func (c *ControlPlane) StopAPIServer() error {
-	if err := c.plane.APIServer.Stop(); err != nil {
+	if err := c.endAPIServer(); err != nil {
 		return fmt.Errorf("stopping kube-apiserver: %w", err)
 	}
 	return nil
 }
 
+// endAPIServer ends the API server unless it has ended, and forgets its process ID, which may be another's from now on.
+func (c *ControlPlane) endAPIServer() error {
+	// One that hangs would not hear that it is to end, and one without its etcd would wait for that.
+	_ = programs.SignalNoted(c.plane.APIServer.Path, syscall.SIGCONT) // fails only when it has ended
+	if c.etcd.Check() != nil {
+		programs.KillNoted(c.plane.APIServer.Path)
+	}
+	return errors.Join(c.plane.APIServer.Stop(), programs.Forget(c.plane.APIServer.Path))
+}
+
 // StartAPIServer starts the API server again, at the same address, with the same certificates, on the same etcd, and returns
-// when it is ready. ctx bounds the start.
+// when it is ready. It is no error if it runs. ctx bounds the start.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	interrupt := context.AfterFunc(ctx, func() { programs.KillNoted(c.plane.APIServer.Path) })
 	defer interrupt()
-	if err := c.plane.APIServer.Start(); err != nil {
-		return fmt.Errorf("starting kube-apiserver again: %w", err)
+	if programs.SignalNoted(c.plane.APIServer.Path, 0) != nil {
+		if err := c.plane.APIServer.Start(); err != nil {
+			return fmt.Errorf("starting kube-apiserver again: %w", err)
+		}
 	}
 	return poll(ctx, "kube-apiserver to be ready", func(ctx context.Context) error {
 		return get(ctx, c.http, c.Config.Host+"readyz")

@@ -53,6 +53,14 @@ func SignalNoted(launcher string, signal syscall.Signal) error {
 	return syscall.Kill(pid, signal)
 }
 
+// Forget removes the note of a launcher whose program has ended: the process ID may be another's from now on.
+func Forget(launcher string) error {
+	if err := os.Remove(launcher + ".pid"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forgetting what %s became: %w", launcher, err)
+	}
+	return nil
+}
+
 func quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

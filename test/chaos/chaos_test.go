@@ -30,6 +30,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Those that play at once wait more than they work.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin, After: table.print})
 }
 

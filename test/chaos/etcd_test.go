@@ -60,7 +60,7 @@ func TestEtcdCluster(t *testing.T) {
 	y.heal()
 	ana.leave(s.ctx)
 	s.eventually("every member is well again", time.Minute, p.allWell)
-	s.eventually("all that cleared resolves", time.Minute, func() bool { return len(s.unfinished(busy)) == 0 })
+	s.resolved(busy)
 	endProbing()
 	probers.Wait()
 	p.note(s.history, y.namespace)
@@ -249,20 +249,20 @@ func (m *member) freeze(ill bool) {
 }
 
 // silence cuts the member off from those who ask it.
-func (m *member) silence(ill bool) { cut(m.client, "", ill) }
+func (m *member) silence(ill bool) { part(m.client, "", ill) }
 
 // isolate cuts the member off from the others, in both directions.
 func (c *etcdCluster) isolate(m *member, ill bool) {
-	cut(m.peer, "", ill)
+	part(m.peer, "", ill)
 	for _, other := range c.members {
-		cut(other.peer, m.id, ill)
+		part(other.peer, m.id, ill)
 	}
 }
 
 // sever cuts what one member sends to another of its own accord, and leaves the other direction.
-func (c *etcdCluster) sever(from, to *member, ill bool) { cut(to.peer, from.id, ill) }
+func (c *etcdCluster) sever(from, to *member, ill bool) { part(to.peer, from.id, ill) }
 
-func cut(l *gate.Link, from string, ill bool) {
+func part(l *gate.Link, from string, ill bool) {
 	if ill {
 		l.Cut(from)
 	} else {

@@ -16,7 +16,9 @@ type monitor struct {
 	stage *stage
 	name  string
 	flags []string
-	gate  *gate.Gate
+	// command is the program, and what stands before its arguments.
+	command []string
+	gate    *gate.Gate
 	// kubeconfig leads through the gate.
 	kubeconfig string
 	log        *lastLines
@@ -29,12 +31,18 @@ type monitor struct {
 // monitor makes a monitor with flags more than those that every one here has, and does not start it.
 func (s *stage) monitor(name string, flags ...string) *monitor {
 	s.Helper()
+	return s.monitorIn(monitorNamespace, name, flags...)
+}
+
+// monitorIn makes a monitor that is at home in a namespace: there is the Lease for which it stands.
+func (s *stage) monitorIn(home, name string, flags ...string) *monitor {
+	s.Helper()
 	g, err := gate.New(s.plane.Config)
 	must(s, err)
 	s.Cleanup(g.Close)
-	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{},
+	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{}, command: []string{filepath.Join(bin, "operator")},
 		flags: append([]string{"--allow-address", "127.0.0.0/8"}, flags...)}
-	m.kubeconfig, err = g.Kubeconfig(s.TempDir(), monitorNamespace, s.token)
+	m.kubeconfig, err = g.Kubeconfig(s.TempDir(), home, s.token)
 	must(s, err)
 	s.Cleanup(func() {
 		m.kill()
@@ -49,8 +57,8 @@ func (s *stage) monitor(name string, flags ...string) *monitor {
 func (m *monitor) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	args := slices.Concat([]string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
-	process, err := m.stage.plane.StartProgram(m.name, filepath.Join(bin, "operator"), m.log, args...)
+	args := slices.Concat(m.command[1:], []string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
+	process, err := m.stage.plane.StartProgram(m.name, m.command[0], m.log, args...)
 	if err != nil {
 		m.stage.Errorf("start %s: %v", m.name, err)
 		return

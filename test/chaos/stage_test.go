@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,13 +48,14 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 	s.name = s.name[:min(len(s.name), 30)]
 	scheme := runtime.NewScheme()
 	must(t, v1alpha1.AddToScheme(scheme))
+	must(t, coordinationv1.AddToScheme(scheme))
 	api, err := client.New(plane.Config, client.Options{Scheme: scheme})
 	must(t, err)
 	s.api = api
 	config, _, err := plane.ServiceAccount(s.ctx, monitorNamespace, "operator-monitor")
 	must(t, err)
 	s.token = config.BearerToken
-	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket())
+	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name)
 	must(t, err)
 	t.Cleanup(func() { _ = s.recorder.Stop() })
 	return s
@@ -62,9 +64,7 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 // settled ends a scenario: when all disturbances are over, it waits until nothing more is to come and checks the history.
 func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 	s.Helper()
-	s.eventually("all that cleared resolves", time.Minute, func() bool {
-		return len(s.unfinished(tolerance)) == 0
-	})
+	s.resolved(tolerance)
 	must(s, s.recorder.Stop())
 	breaches := s.history.Check(time.Now(), tolerance)
 	for i, breach := range breaches {
@@ -81,15 +81,12 @@ func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 	table.add(strings.TrimPrefix(s.Name(), "Test"), time.Since(s.began), facts...)
 }
 
-// unfinished are the tickets that are open and should not be.
-func (s *stage) unfinished(tolerance history.Tolerance) []history.Breach {
-	var open []history.Breach
-	for _, breach := range s.history.Check(time.Now(), tolerance) {
-		if breach.Rule == history.WhatClearedResolves {
-			open = append(open, breach)
-		}
-	}
-	return open
+// resolved waits until nothing is open that has cleared.
+func (s *stage) resolved(tolerance history.Tolerance) {
+	s.Helper()
+	s.eventually(history.WhatClearedResolves, time.Minute, func() bool {
+		return len(s.history.Check(time.Now(), tolerance, history.WhatClearedResolves)) == 0
+	})
 }
 
 // eventually waits until something is true. It is no error that it never is: the check of the history says more.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,8 @@ type system struct {
 
 	mu     sync.Mutex
 	stores []string
+	// steady are stores that live leaves alone.
+	steady []string
 	// ends ends the faults that last.
 	ends map[history.Place]func(time.Time)
 	// silent: the source answers 503.
@@ -117,8 +120,8 @@ func (y *system) answer(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	body := make([]map[string]any, 0, len(y.stores))
-	for _, store := range y.stores {
+	body := make([]map[string]any, 0, len(y.stores)+len(y.steady))
+	for _, store := range slices.Concat(y.stores, y.steady) {
 		reading := map[string]any{"id": store}
 		for _, a := range aspects {
 			reading[a.name] = y.ends[y.place(a, store)] == nil
@@ -130,6 +133,13 @@ func (y *system) answer(w http.ResponseWriter, _ *http.Request) {
 
 func (y *system) place(a aspect, store string) history.Place {
 	return history.Place{Namespace: y.namespace, Invariant: a.name, StoreID: store}
+}
+
+// add adds a store, which is well, and which those who live leave alone.
+func (y *system) add(store string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.steady = append(y.steady, store)
 }
 
 // turn breaks what is well and mends what is broken.

@@ -58,7 +58,12 @@ func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
 	*o.Plane = plane
 	var group errgroup.Group
 	group.Go(func() error { return o.build(ctx) })
-	group.Go(func() error { return o.install(ctx, plane) })
+	group.Go(func() error {
+		if err := Install(ctx, plane, o.Root); err != nil || o.Prepare == nil {
+			return err
+		}
+		return o.Prepare(ctx, plane)
+	})
 	if err := group.Wait(); err != nil {
 		return 0, err
 	}
@@ -83,18 +88,15 @@ func (o Options) build(ctx context.Context) error {
 	return nil
 }
 
-// install installs config/default, and prepares.
-func (o Options) install(ctx context.Context, plane *controlplane.ControlPlane) error {
+// Install installs config/default of the repository at root.
+func Install(ctx context.Context, plane *controlplane.ControlPlane, root string) error {
 	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(o.Root, "config/default")},
+		{"apply", "--server-side", "-k", filepath.Join(root, "config/default")},
 		{"wait", "--for=condition=Established", "crd", "--all"},
 	} {
 		if _, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", args...); err != nil {
-			return err
+			return fmt.Errorf("install config/default: %w", err)
 		}
 	}
-	if o.Prepare == nil {
-		return nil
-	}
-	return o.Prepare(ctx, plane)
+	return nil
 }

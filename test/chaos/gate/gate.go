@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"encoding/pem"
 	"fmt"
@@ -28,6 +29,8 @@ type Disturbance struct {
 	Delay time.Duration
 	// Before is called before the API server gets it.
 	Before func()
+	// Until, if set, keeps it under way until it is closed. It arrives even if its sender has given up meanwhile.
+	Until <-chan struct{}
 	// Answer, if set, answers in the API server's place, which never gets it.
 	Answer http.HandlerFunc
 	// After is called once the API server has done it, and before the monitor knows.
@@ -102,9 +105,14 @@ func (g *Gate) serve(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *htt
 		d = &Disturbance{}
 	}
 	ctx := context.WithValue(r.Context(), disturbance{}, d)
-	if g.closed() && r.Method != http.MethodGet {
+	if d.Until != nil || (g.closed() && r.Method != http.MethodGet) {
 		// A packet that is under way when the network fails arrives in the end, even if its sender has given up.
 		ctx = context.WithoutCancel(ctx)
+		whole, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(whole))
 	}
 	g.pass(ctx)
 	select {
@@ -113,6 +121,9 @@ func (g *Gate) serve(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *htt
 	}
 	if d.Before != nil {
 		d.Before()
+	}
+	if d.Until != nil {
+		<-d.Until
 	}
 	if d.LoseRequest || ctx.Err() != nil {
 		panic(http.ErrAbortHandler)

@@ -32,8 +32,6 @@ type Tolerance struct {
 	Late time.Duration
 	// Retention is how long a resolved ticket stays; zero: for ever.
 	Retention time.Duration
-	// Skew is how far the monitors' clocks may be off.
-	Skew time.Duration
 }
 
 // WhatClearedResolves is the rule that holds only when all has settled.
@@ -61,12 +59,16 @@ var rules = []struct {
 	{"no ticket is lost", kept},
 }
 
-// Check tells which rules did not hold until now, which is when the disturbances have been over for long enough for all to settle.
-func (h *History) Check(now time.Time, t Tolerance) []Breach {
+// Check tells which rules did not hold until now, which is when the disturbances have been over for long enough for all to settle. Where
+// rules are named, it checks only those.
+func (h *History) Check(now time.Time, t Tolerance, only ...string) []Breach {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := newAccount(h, now, t)
 	for _, rule := range rules {
+		if len(only) > 0 && !slices.Contains(only, rule.name) {
+			continue
+		}
 		a.rule = rule.name
 		rule.check(a)
 	}
@@ -89,20 +91,22 @@ type account struct {
 	// tickets are the versions of each ticket, oldest first.
 	tickets map[string][]Version
 	order   []string
-	// of are the tickets of each namespace, in that order.
-	of     map[string][]string
-	faults map[key][]Fault
-	policy map[Place]Policy
+	// having are the names of the tickets that have a key, in the same order, and counting the keys that count as active in a
+	// version: both are made when first asked for.
+	having   map[key][]string
+	counting map[*v1alpha1.Ticket]map[key]bool
+	faults   map[key][]Fault
+	policy   map[Place]Policy
 }
 
 func newAccount(h *History, now time.Time, t Tolerance) *account {
-	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, of: map[string][]string{}, faults: map[key][]Fault{}, policy: map[Place]Policy{}}
+	a := &account{History: h, Tolerance: t, now: now, tickets: map[string][]Version{}, faults: map[key][]Fault{}, policy: map[Place]Policy{},
+		counting: map[*v1alpha1.Ticket]map[key]bool{}}
 	slices.SortStableFunc(h.versions, func(x, y Version) int { return cmp.Compare(x.Revision, y.Revision) })
 	for _, v := range h.versions {
 		name := v.Namespace + "/" + v.Name
 		if a.tickets[name] == nil {
 			a.order = append(a.order, name)
-			a.of[v.Namespace] = append(a.of[v.Namespace], name)
 		}
 		a.tickets[name] = append(a.tickets[name], v)
 	}
@@ -139,12 +143,43 @@ func keyOf(namespace string, v v1alpha1.Violation) key {
 	return key{Place{namespace, v.Invariant, v.StoreID}, v.Reason}
 }
 
-// entry is what a ticket's status says of a violation: counting and active where a write is missing.
-func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
-	for _, e := range t.Status.Violations {
-		if e.Invariant == v.Invariant && e.StoreID == v.StoreID && e.Reason == v.Reason {
-			return e
+// with are the names of the tickets that have a key in any version, in the order in which they were made.
+func (a *account) with(k key) []string {
+	if a.having == nil {
+		a.having = map[key][]string{}
+		for _, name := range a.order {
+			for _, v := range a.tickets[name] {
+				a.noteKeys(name, v)
+			}
 		}
+	}
+	return a.having[k]
+}
+
+func (a *account) noteKeys(name string, v Version) {
+	if v.Ticket == nil {
+		return
+	}
+	for _, violation := range v.Ticket.Spec.Violations {
+		k := keyOf(v.Namespace, violation)
+		if names := a.having[k]; len(names) == 0 || names[len(names)-1] != name {
+			a.having[k] = append(names, name)
+		}
+	}
+}
+
+// entry is what a ticket's status says of the violation at an index of its spec: counting and active where a write is missing.
+func entry(t *v1alpha1.Ticket, index int) v1alpha1.ViolationStatus {
+	v := t.Spec.Violations[index]
+	is := func(e v1alpha1.ViolationStatus) bool {
+		return e.Invariant == v.Invariant && e.StoreID == v.StoreID && e.Reason == v.Reason
+	}
+	// The monitor writes them in the order of the spec.
+	if index < len(t.Status.Violations) && is(t.Status.Violations[index]) {
+		return t.Status.Violations[index]
+	}
+	if i := slices.IndexFunc(t.Status.Violations, is); i >= 0 {
+		return t.Status.Violations[i]
 	}
 	return v1alpha1.ViolationStatus{Active: true, Pending: v.Pending}
 }
@@ -152,18 +187,128 @@ func entry(t *v1alpha1.Ticket, v v1alpha1.Violation) v1alpha1.ViolationStatus {
 // settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
 func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
 
-// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able all the time.
-func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
-	for _, s := range a.able[namespace] {
-		start, end := s.Start, s.until(a.now)
-		if start.Before(from) {
-			start = from
+// moments are the true times that a time of a monitor's clock may mean, if it was written by then.
+func (a *account) moments(namespace string, at, by time.Time) []time.Time {
+	spans := a.clocks[namespace]
+	if len(spans) == 0 {
+		return []time.Time{at}
+	}
+	var moments []time.Time
+	for _, s := range spans {
+		moment := at.Add(-s.offset)
+		// A cycle that is under way when the clock is set ends with the time at which it began.
+		if s.Start.Before(by) && !moment.Before(s.Start.Add(-a.Early)) && !moment.After(s.until(a.now).Add(a.Late+a.Early)) {
+			moments = append(moments, moment)
 		}
-		if end.Sub(start) >= length {
+	}
+	return moments
+}
+
+// off is how much longer and shorter by true time what is timed from a moment on may last, because the clock of the namespace's
+// monitor was set before it was over: by how far it was set, and where it was set back, by what had gone by until then at most.
+func (a *account) off(namespace string, from, to time.Time) (longer, shorter time.Duration) {
+	gone := time.Duration(0)
+	for i, s := range a.clocks[namespace] {
+		if i == 0 || !s.Start.After(from.Add(-a.Early)) || !s.Start.Before(to) {
+			continue
+		}
+		if by := s.offset - a.clocks[namespace][i-1].offset; by > 0 {
+			shorter += by
+		} else {
+			longer -= by
+			gone = max(0, s.Start.Sub(from))
+		}
+	}
+	return min(longer, gone), shorter
+}
+
+// timesSet is how often the clock of a namespace's monitor was set in a stretch of time.
+func (a *account) timesSet(namespace string, from, to time.Time) (times int) {
+	for i, s := range a.clocks[namespace] {
+		if i > 0 && s.Start.After(from.Add(-a.Early)) && s.Start.Before(to) {
+			times++
+		}
+	}
+	return times
+}
+
+// firstAble is the end of the first stretch from then on, of that length, in which the namespace's monitor was able to look all the time.
+func (a *account) firstAble(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
+	return a.firstStretch(a.able[namespace], from, length)
+}
+
+// firstWriting is the same, of the stretches in which nothing hindered its writes either.
+func (a *account) firstWriting(namespace string, from time.Time, length time.Duration) (time.Time, bool) {
+	return a.firstStretch(a.without(a.able[namespace], a.hindered[namespace]), from, length)
+}
+
+// firstSeeing is the same, of the stretches in which the source of a store could be read too.
+func (a *account) firstSeeing(k key, from time.Time, length time.Duration) (time.Time, bool) {
+	able := a.able[k.Namespace]
+	if k.Reason == v1alpha1.Violated {
+		for _, silence := range a.faults[sourceOf(k)] {
+			able = a.without(able, []*Span{&silence.Possible})
+		}
+	}
+	return a.firstStretch(able, from, length)
+}
+
+// sourceOf is the key of not being able to read the source of a store.
+func sourceOf(k key) key {
+	return key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
+}
+
+// without is what some spans leave of others.
+func (a *account) without(spans, cuts []*Span) []*Span {
+	for _, cut := range cuts {
+		var left []*Span
+		for _, s := range spans {
+			end := s.until(a.now)
+			if cut.Start.After(s.Start) {
+				left = append(left, &Span{s.Start, earlier(cut.Start, end)})
+			}
+			if until := cut.until(a.now); until.Before(end) {
+				left = append(left, &Span{later(until, s.Start), end})
+			}
+		}
+		spans = left
+	}
+	return spans
+}
+
+// underWay is when a write that was noticed at some time may have been decided, which takes so long at most; while writes were hindered,
+// it may have been under way.
+func (a *account) underWay(namespace string, at time.Time, atMost time.Duration) time.Time {
+	since := at.Add(-atMost)
+	for _, h := range slices.Backward(a.hindered[namespace]) {
+		if h.Start.Before(at) && h.until(a.now).After(since) {
+			since = earlier(since, h.Start.Add(-atMost))
+		}
+	}
+	return since
+}
+
+func (a *account) firstStretch(spans []*Span, from time.Time, length time.Duration) (time.Time, bool) {
+	for _, s := range spans {
+		if start := later(s.Start, from); s.until(a.now).Sub(start) >= length {
 			return start.Add(length), true
 		}
 	}
 	return time.Time{}, false
+}
+
+func earlier(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return x
+	}
+	return y
+}
+
+func later(x, y time.Time) time.Time {
+	if x.Before(y) {
+		return y
+	}
+	return x
 }
 
 // oneHolder wants that no ticket opens with a key that another open ticket has.
@@ -231,11 +376,11 @@ func grounded(a *account) {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
 			first := violation.FirstSeenTime.Go()
-			if _, found := a.faultAt(k, first); !found {
+			if _, _, found := a.faultAt(k, first, v.At); !found {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
-			stale := v.At.Add(-p.Interval - p.Timeout - p.ResolveAfter - a.Late)
+			stale := a.underWay(k.Namespace, v.At, p.Interval+p.Timeout+p.ResolveAfter+a.Late)
 			if !slices.ContainsFunc(a.faults[k], func(f Fault) bool { return f.Possible.Start.Before(v.At) && f.Possible.until(a.now).After(stale) }) {
 				a.breach(v, "%v had been well for long when it opened", k)
 			}
@@ -243,15 +388,17 @@ func grounded(a *account) {
 	})
 }
 
-// faultAt is the fault of a key in which a moment lies, by the clocks of the monitors.
-func (a *account) faultAt(k key, at time.Time) (Fault, bool) {
+// faultAt is the fault of a key in which a moment lies that a monitor wrote by then, and the true time of that moment.
+func (a *account) faultAt(k key, at, by time.Time) (Fault, time.Time, bool) {
 	late := a.Late + a.policyOf(k).Timeout
-	for _, f := range slices.Backward(a.faults[k]) {
-		if !at.Before(f.Possible.Start.Add(-a.Early-a.Skew)) && !at.After(f.Possible.until(a.now).Add(late+a.Skew)) {
-			return f, true
+	for _, moment := range slices.Backward(a.moments(k.Namespace, at, by)) {
+		for _, f := range slices.Backward(a.faults[k]) {
+			if !moment.Before(f.Possible.Start.Add(-a.Early)) && !moment.After(f.Possible.until(a.now).Add(late)) {
+				return f, moment, true
+			}
 		}
 	}
-	return Fault{}, false
+	return Fault{}, time.Time{}, false
 }
 
 // answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
@@ -295,9 +442,13 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	deadline := seen // what has no grace period opens a ticket in the cycle that sees it
-	if grace > 0 {
-		deadline, able = a.firstAble(k.Namespace, seen.Add(grace), a.settle(p))
+	due := seen.Add(grace)
+	if grace == 0 {
+		due = s.Start // the cycle that sees it opens its ticket
+	}
+	deadline, able := a.firstWriting(k.Namespace, due, a.settle(p))
+	if longer, _ := a.off(k.Namespace, s.Start, deadline); able && longer > 0 {
+		deadline, able = a.firstWriting(k.Namespace, due.Add(longer), a.settle(p))
 	}
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
@@ -307,13 +458,12 @@ func (a *account) blind(k key, from, to time.Time) bool {
 	if k.Reason == v1alpha1.Unobservable {
 		return false
 	}
-	source := key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}
-	return slices.ContainsFunc(a.faults[source], func(f Fault) bool { return f.Possible.Start.Before(to) && f.Possible.until(a.now).After(from) })
+	return slices.ContainsFunc(a.faults[sourceOf(k)], func(f Fault) bool { return f.Possible.Start.Before(to) && f.Possible.until(a.now).After(from) })
 }
 
 // standsBy tells whether at some time of that stretch an open ticket counted a key as active.
 func (a *account) standsBy(k key, from, to time.Time) bool {
-	for _, name := range a.of[k.Namespace] {
+	for _, name := range a.with(k) {
 		versions := a.tickets[name]
 		for i, v := range versions {
 			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.After(to) {
@@ -322,7 +472,7 @@ func (a *account) standsBy(k key, from, to time.Time) bool {
 			if i+1 < len(versions) && versions[i+1].At.Before(from) {
 				continue
 			}
-			if countsActive(v, k) {
+			if a.countsActive(v, k) {
 				return true
 			}
 		}
@@ -330,14 +480,18 @@ func (a *account) standsBy(k key, from, to time.Time) bool {
 	return false
 }
 
-func countsActive(v Version, k key) bool {
-	for _, violation := range v.Ticket.Spec.Violations {
-		if keyOf(v.Namespace, violation) == k {
-			e := entry(v.Ticket, violation)
-			return e.Active && !e.Pending
+func (a *account) countsActive(v Version, k key) bool {
+	counting := a.counting[v.Ticket]
+	if counting == nil {
+		counting = map[key]bool{}
+		for i, violation := range v.Ticket.Spec.Violations {
+			if e := entry(v.Ticket, i); e.Active && !e.Pending {
+				counting[keyOf(v.Namespace, violation)] = true
+			}
 		}
+		a.counting[v.Ticket] = counting
 	}
-	return false
+	return counting[k]
 }
 
 // undoubled wants that a fault counts in one ticket, and in another only after somebody resolved or deleted one in which it did.
@@ -359,10 +513,10 @@ func undoubled(a *account) {
 func (a *account) undoubledIn(k key, s Span) {
 	began, again := 0, 0
 	last := Version{}
-	for _, name := range a.of[k.Namespace] {
+	for _, name := range a.with(k) {
 		before := Version{}
 		for _, v := range a.tickets[name] {
-			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && countsActive(v, k)
+			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && a.countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && a.countsActive(v, k)
 			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now))
 			switch {
 			case inside && counts && !counted:
@@ -393,13 +547,18 @@ func grace(a *account) {
 		for _, violation := range v.Ticket.Spec.Violations {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
-			first, opened := violation.FirstSeenTime.Go(), v.Ticket.Spec.OpenedTime.Go()
-			if !violation.Pending && violation.Reason == v1alpha1.Violated && opened.Sub(first) < p.GracePeriod-a.Skew {
-				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
-			}
-			fault, found := a.faultAt(k, first)
+			opened := v.Ticket.Spec.OpenedTime.Go()
+			fault, first, found := a.faultAt(k, violation.FirstSeenTime.Go(), v.At)
 			if !found {
 				continue // grounded says so
+			}
+			longer, shorter := a.off(k.Namespace, first, v.At)
+			waited := opened.Sub(violation.FirstSeenTime.Go())
+			if a.timesSet(k.Namespace, first, v.At) > 0 {
+				waited = v.At.Sub(first) + a.Early
+			}
+			if !violation.Pending && violation.Reason == v1alpha1.Violated && waited < p.GracePeriod-shorter {
+				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
 			}
 			if a.deletedIn(k, fault, v) {
 				continue // what a deleted ticket knew, only a monitor that lived on knows
@@ -407,7 +566,7 @@ func grace(a *account) {
 			if !fault.certainAt(first) {
 				continue // it may have been well for a moment
 			}
-			if able, ok := a.firstAble(k.Namespace, fault.Start, a.settle(p)); ok && first.After(able.Add(a.Skew)) && !a.blind(k, fault.Start, able) {
+			if able, ok := a.firstSeeing(k, fault.Start, a.settle(p)); ok && first.After(able.Add(a.longer(k, fault, v))) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
 			if violation.Pending || a.blind(k, fault.Start, v.At) {
@@ -417,7 +576,7 @@ func grace(a *account) {
 			if k.Reason == v1alpha1.Unobservable {
 				wait = p.UnobservableAfter
 			}
-			if due, ok := a.firstAble(k.Namespace, first.Add(wait-a.Skew), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due.Add(2*a.Skew)) {
+			if due, ok := a.firstWriting(k.Namespace, first.Add(wait+longer), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due) {
 				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
 			}
 		}
@@ -426,30 +585,32 @@ func grace(a *account) {
 
 // deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
 func (a *account) deletedIn(k key, fault Fault, before Version) bool {
-	for _, name := range a.of[k.Namespace] {
-		had := false
+	for _, name := range a.with(k) {
+		last := Version{}
 		for _, v := range a.tickets[name] {
-			if v.Ticket == nil && had && !v.At.Before(fault.Possible.Start) && v.Revision < before.Revision {
+			if v.Ticket == nil && last.Ticket != nil && !v.At.Before(fault.Possible.Start) && v.Revision < before.Revision && hasKey(last, k) {
 				return true
 			}
-			had = v.Ticket != nil && hasKey(v, k)
+			last = v
 		}
 	}
 	return false
 }
 
+// longer is how much later than without the setting of clocks a fault may be said to be first seen.
+func (a *account) longer(k key, fault Fault, by Version) time.Duration {
+	longer, _ := a.off(k.Namespace, fault.Start, by.At)
+	return longer
+}
+
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
 func (a *account) firstOf(ticket Version, k key, fault Fault) bool {
-	began := fault.Possible.Start
-	recent := began.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
-	for _, name := range a.of[k.Namespace] {
-		for _, v := range a.tickets[name] {
-			if v.Revision < ticket.Revision && v.Ticket != nil && v.At.After(recent) && (v.Ticket.IsOpen() || !v.At.Before(began)) && hasKey(v, k) {
-				return false
-			}
-		}
-	}
-	return true
+	recent := fault.Possible.Start.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
+	return !slices.ContainsFunc(a.with(k), func(name string) bool {
+		return slices.ContainsFunc(a.tickets[name], func(v Version) bool {
+			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(fault.Possible.Start)) && v.At.After(recent) && hasKey(v, k)
+		})
+	})
 }
 
 // cleared wants that a violation clears only when a look can have found it satisfied.
@@ -458,14 +619,14 @@ func cleared(a *account) {
 		if before.Ticket == nil || after.Ticket == nil {
 			return
 		}
-		for _, violation := range after.Ticket.Spec.Violations {
-			was, is := entry(before.Ticket, violation), entry(after.Ticket, violation)
+		for i, violation := range after.Ticket.Spec.Violations {
+			was, is := entry(before.Ticket, i), entry(after.Ticket, i)
 			if !was.Active || is.Active || is.ClearedReason != "" {
 				continue
 			}
 			k := keyOf(after.Namespace, violation)
 			p := a.policyOf(k)
-			if from := after.At.Add(-p.Interval - p.Timeout - a.Late); !a.wellBetween(k, from, after.At) {
+			if from := a.underWay(k.Namespace, after.At, p.Interval+p.Timeout+a.Late); !a.wellBetween(k, from, after.At) {
 				a.breach(after, "%v clears, but was broken or could not be seen all the time from %s to %s", k, clock(from), clock(after.At))
 			}
 		}
@@ -476,7 +637,7 @@ func cleared(a *account) {
 func (a *account) wellBetween(k key, from, to time.Time) bool {
 	all := slices.Clone(a.faults[k])
 	if k.Reason == v1alpha1.Violated {
-		all = append(all, a.faults[key{Place{Namespace: k.Namespace, Invariant: k.Invariant}, v1alpha1.Unobservable}]...)
+		all = append(all, a.faults[sourceOf(k)]...)
 	}
 	slices.SortFunc(all, func(x, y Fault) int { return x.Start.Compare(y.Start) })
 	for _, f := range all {
@@ -641,7 +802,11 @@ func counted(a *account) {
 			return
 		}
 		// Both times are cut to whole seconds; the cycle that opens counts too.
-		span := s.LastSeenTime.Go().Sub(after.Ticket.Spec.OpenedTime.Go()) + time.Second + 2*a.Skew
+		span := s.LastSeenTime.Go().Sub(after.Ticket.Spec.OpenedTime.Go()) + time.Second
+		if created := after.Ticket.CreationTimestamp.Time; a.timesSet(after.Namespace, created, after.At) > 0 {
+			// By true time. When the clock is set, a check is due at once.
+			span = after.At.Sub(created) + a.Early + time.Duration(a.timesSet(after.Namespace, created, after.At))*interval
+		}
 		if most := int32(span/interval) + 1; s.Occurrences > most {
 			a.breach(after, "counts %d cycles of %s in %s", s.Occurrences, interval, span)
 		}
@@ -668,7 +833,7 @@ func kept(a *account) {
 		if r := before.Ticket.Status.Resolution; r != nil && r.Time != nil {
 			resolved = r.Time.Go()
 		}
-		if a.Retention == 0 || after.At.Sub(resolved) < a.Retention-a.Skew {
+		if a.Retention == 0 || after.At.Sub(resolved) < a.Retention {
 			a.breach(after, "was deleted %s after it was resolved", after.At.Sub(resolved))
 		}
 	})

@@ -100,14 +100,30 @@ type History struct {
 	faults   []*Fault
 	acts     []*Act
 	able     map[string][]*Span
+	hindered map[string][]*Span
+	clocks   map[string][]clockSpan
 	policies []Policy
+	awaited  []awaited
 	// latest are the tickets that are there, by namespace and name.
 	latest map[string]map[string]Version
 }
 
+// clockSpan is a stretch in which the clock of a namespace's monitor is off by the same offset.
+type clockSpan struct {
+	Span
+	offset time.Duration
+}
+
+// awaited is a version that somebody waits for.
+type awaited struct {
+	is    func(Version) bool
+	found chan Version
+}
+
 // New is an empty history.
 func New() *History {
-	return &History{able: map[string][]*Span{}, latest: map[string]map[string]Version{}}
+	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{},
+		latest: map[string]map[string]Version{}}
 }
 
 // Write notes a version of a ticket.
@@ -123,6 +139,22 @@ func (h *History) Write(v Version) {
 	default:
 		there[v.Name] = v
 	}
+	h.awaited = slices.DeleteFunc(h.awaited, func(a awaited) bool {
+		if !a.is(v) {
+			return false
+		}
+		a.found <- v
+		return true
+	})
+}
+
+// Await is the first version from now on that is what somebody waits for. The function must not call the history.
+func (h *History) Await(is func(Version) bool) <-chan Version {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := make(chan Version, 1)
+	h.awaited = append(h.awaited, awaited{is, found})
+	return found
 }
 
 // Policy notes what an Invariant wants.
@@ -148,13 +180,35 @@ func (h *History) Note(f Fault) {
 	h.faults = append(h.faults, &f)
 }
 
-// Able notes that a monitor is able to check a namespace from now on. It no longer is when end is called.
+// Able notes that a monitor is able to look at a namespace from now on, and to write unless it is Hindered. It no longer is when end is called.
 func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
+	return h.span(h.able, namespace, at)
+}
+
+// Hindered notes that a monitor that looks at a namespace may be unable to write what it sees from now on. What it then saw for the
+// first time it is to write, as seen then, once end is called.
+func (h *History) Hindered(namespace string, at time.Time) (end func(time.Time)) {
+	return h.span(h.hindered, namespace, at)
+}
+
+func (h *History) span(spans map[string][]*Span, namespace string, at time.Time) (end func(time.Time)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &Span{Start: at}
-	h.able[namespace] = append(h.able[namespace], s)
+	spans[namespace] = append(spans[namespace], s)
 	return h.ender(s)
+}
+
+// Clock notes that the clock of a namespace's monitor is off by an offset from now on. Before that it is right.
+func (h *History) Clock(namespace string, offset time.Duration, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	spans := h.clocks[namespace]
+	if len(spans) == 0 {
+		spans = []clockSpan{{}}
+	}
+	spans[len(spans)-1].End = at
+	h.clocks[namespace] = append(spans, clockSpan{Span{Start: at}, offset})
 }
 
 func (h *History) ender(spans ...*Span) func(time.Time) {
@@ -228,4 +282,16 @@ func (h *History) Counts() Counts {
 		}
 	}
 	return c
+}
+
+// FirstAfter is the first version of a namespace's tickets that was written after a moment.
+func (h *History) FirstAfter(namespace string, after time.Time) (Version, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range h.versions {
+		if v.Namespace == namespace && v.At.After(after) {
+			return v, true
+		}
+	}
+	return Version{}, false
 }

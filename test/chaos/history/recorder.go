@@ -23,13 +23,15 @@ type Recorder struct {
 	Etcd *clientv3.Client
 
 	history *History
+	prefix  string
 	cancel  context.CancelFunc
 	done    chan struct{}
 	err     error
 }
 
-// Record begins to record what is written from now on into a history, from the etcd at a Unix socket.
-func Record(ctx context.Context, h *History, socket string) (*Recorder, error) {
+// Record begins to record what is written from now on into a history, from the etcd at a Unix socket: all tickets of the namespaces
+// whose names begin with a prefix.
+func Record(ctx context.Context, h *History, socket, namespaces string) (*Recorder, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"unix://" + socket}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 		DialKeepAliveTime: time.Second, DialKeepAliveTimeout: 2 * time.Second,
@@ -42,7 +44,7 @@ func Record(ctx context.Context, h *History, socket string) (*Recorder, error) {
 		return nil, fmt.Errorf("reading etcd at %s: %w", socket, err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Recorder{Etcd: client, history: h, cancel: cancel, done: make(chan struct{})}
+	r := &Recorder{Etcd: client, history: h, prefix: ticketsPrefix + namespaces, cancel: cancel, done: make(chan struct{})}
 	go r.run(ctx, now.Header.Revision+1)
 	return r, nil
 }
@@ -61,7 +63,7 @@ func (r *Recorder) run(ctx context.Context, from int64) {
 	defer close(r.done)
 	for ctx.Err() == nil {
 		watchCtx, end := context.WithCancel(ctx)
-		for response := range r.Etcd.Watch(watchCtx, ticketsPrefix, clientv3.WithPrefix(), clientv3.WithRev(from)) {
+		for response := range r.Etcd.Watch(watchCtx, r.prefix, clientv3.WithPrefix(), clientv3.WithRev(from)) {
 			if response.CompactRevision > 0 {
 				r.err = fmt.Errorf("the versions before revision %d were removed before they were read", response.CompactRevision)
 				end()
