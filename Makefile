@@ -6,7 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KUBECTL ?= $(or $(shell command -v kubectl 2>/dev/null),bin/k8s/kubectl)
 # More flags for run, such as ARGS=--interval=10s.
 ARGS ?=
-# More flags for go test, such as TESTFLAGS='-run Hold -v'. The race detector needs a C compiler:
+# More flags for go test, such as TESTFLAGS='-run Hold -v'. The race detector needs a C compiler, and twelve minutes on two cores
+# once all is built; the programs that tests run are watched too:
 # make test CGO_ENABLED=1 TESTFLAGS=-race
 TESTFLAGS ?=
 
@@ -86,8 +87,12 @@ guards: controlplane ## Remove the guards that keep the rules, one by one, and w
 bench: controlplane ## Run the benchmarks.
 	go test -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...
 
+.PHONY: compat
+compat: ## Fail if the CRDs are not backward compatible with those of the last release. FROM=REF compares with others.
+	@go run ./hack/compat $(if $(FROM),-from $(FROM))
+
 .PHONY: verify
-verify: ## Fail if generated files or go.mod files are not up to date. What was generated anew stays.
+verify: ## Fail if generated files or go.mod files are not up to date, or compat fails. What was generated anew stays.
 	@before=$$($(generated) | xargs cksum); \
 	$(MAKE) --no-print-directory manifests generate; \
 	if [ "$$before" != "$$($(generated) | xargs cksum)" ]; then \
@@ -98,6 +103,8 @@ verify: ## Fail if generated files or go.mod files are not up to date. What was 
 	@for dir in . hack/binaries hack/prometheus hack/tools; do \
 		go -C $$dir mod tidy -diff || { echo "make verify: $$dir/go.mod is not up to date: run go mod tidy in $$dir" >&2; exit 1; }; \
 	done
+	@# Once the CRDs are those of the types.
+	@$(MAKE) --no-print-directory compat
 
 GENERATED = api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml
 generated = find $(GENERATED) -type f | sort

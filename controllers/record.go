@@ -281,9 +281,10 @@ func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
 	return history, nil
 }
 
-// takeEvidence takes the snapshots of the worst violations of a batch.
+// takeEvidence takes the snapshots of the worst violations of a batch. It leaves half of the time in which the batch can be written to
+// the writing: evidence that is slow must keep no ticket from opening.
 func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation) {
-	ctx, cancel := context.WithTimeout(ctx, evidenceTime)
+	ctx, cancel := context.WithTimeout(ctx, min(evidenceTime, r.freshFor()/2))
 	defer cancel()
 	var group errgroup.Group
 	places := make(chan struct{}, maxQueries)
@@ -361,7 +362,15 @@ func patchTicketStatus(ctx context.Context, c client.Client, ticket *v1alpha1.Ti
 	return nil
 }
 
-// freshFor is how long after a look what it saw may be written.
+// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
+func (r *recorder) fresh() error {
+	if r.freshFor() < 0 {
+		return errStale
+	}
+	return nil
+}
+
+// freshFor is how long what was observed may still be written.
 func (r *recorder) freshFor() time.Duration {
 	interval, timeout := r.scope.interval, time.Duration(0)
 	for name := range r.results {
@@ -369,16 +378,8 @@ func (r *recorder) freshFor() time.Duration {
 		interval = min(interval, r.scope.intervalOf(invariant))
 		timeout = max(timeout, observe.TimeoutOf(&invariant.Spec))
 	}
-	return interval + timeout
-}
-
-// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
-func (r *recorder) fresh() error {
 	// The wall clock goes on while a virtual machine is suspended, the monotonic one does not.
 	now := r.reconciler.Clock.Now()
 	age := max(now.Sub(r.began), now.Round(0).Sub(r.began.Round(0)))
-	if age > r.freshFor() {
-		return errStale
-	}
-	return nil
+	return interval + timeout - age
 }

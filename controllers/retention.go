@@ -1,8 +1,10 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -58,41 +60,55 @@ func (r *TicketReconciler) longestWindow(ctx context.Context, ticket *v1alpha1.T
 	return longest, nil
 }
 
-// isNewest tells whether no ticket of the system has a higher number. One that does is asked for at the API server: the
-// cache may still have it when somebody has deleted it.
+// isNewest tells whether no ticket of the system has a higher number. Those that do are asked for at the API server: the cache
+// may still have them when they were deleted.
 func (r *TicketReconciler) isNewest(ctx context.Context, ticket *v1alpha1.Ticket) (bool, error) {
-	next, err := r.newerThan(ctx, ticket)
-	if err != nil || next == nil {
-		return next == nil, err
-	}
-	found := metav1.PartialObjectMetadata{}
-	found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
-	err = r.Live.Get(ctx, client.ObjectKeyFromObject(next), &found)
-	if client.IgnoreNotFound(err) != nil {
-		return false, fmt.Errorf("find out whether ticket %s/%s is still there: %w", next.Namespace, next.Name, err)
-	}
-	return err != nil, nil
-}
-
-// newerThan is a ticket of the same system with a higher number in the cache, or nil.
-func (r *TicketReconciler) newerThan(ctx context.Context, ticket *v1alpha1.Ticket) (*v1alpha1.Ticket, error) {
-	// Mostly it is the next one, which saves looking through all.
+	// Mostly the next one is there, which saves looking through all.
 	var next v1alpha1.Ticket
 	name := v1alpha1.TicketName(ticket.Spec.System, ticket.Number()+1)
 	if err := r.Client.Get(ctx, types.NamespacedName{Namespace: ticket.Namespace, Name: name}, &next); err == nil && next.Spec.System == ticket.Spec.System {
-		return &next, nil
+		if isThere, err := r.isThere(ctx, &next); err != nil || isThere {
+			return false, err
+		}
 	}
+	newer, err := r.newerThan(ctx, ticket)
+	if err != nil {
+		return false, err
+	}
+	for _, other := range newer {
+		if isThere, err := r.isThere(ctx, other); err != nil || isThere {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// newerThan are the tickets of the same system with a higher number in the cache, newest first: that one is the last to go.
+func (r *TicketReconciler) newerThan(ctx context.Context, ticket *v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	var tickets v1alpha1.TicketList
 	err := r.Client.List(ctx, &tickets, client.InNamespace(ticket.Namespace), client.MatchingFields{systemIndex: ticket.Spec.System}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("list the tickets of system %s/%s: %w", ticket.Namespace, ticket.Spec.System, err)
 	}
+	var newer []*v1alpha1.Ticket
 	for i := range tickets.Items {
 		if tickets.Items[i].Number() > ticket.Number() {
-			return &tickets.Items[i], nil
+			newer = append(newer, &tickets.Items[i])
 		}
 	}
-	return nil, nil
+	slices.SortFunc(newer, func(a, b *v1alpha1.Ticket) int { return cmp.Compare(b.Number(), a.Number()) })
+	return newer, nil
+}
+
+// isThere asks the API server whether it still has a ticket.
+func (r *TicketReconciler) isThere(ctx context.Context, ticket *v1alpha1.Ticket) (bool, error) {
+	found := metav1.PartialObjectMetadata{}
+	found.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Ticket"))
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(ticket), &found)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("find out whether ticket %s/%s is still there: %w", ticket.Namespace, ticket.Name, err)
+	}
+	return err == nil, nil
 }
 
 // remove deletes a ticket, provided that nobody has written to it since it was read: a hold placed a moment before wins.

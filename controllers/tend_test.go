@@ -10,8 +10,10 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
 )
@@ -290,24 +292,48 @@ func TestATicketThatFlappingNeedsOutlivesTheRetention(t *testing.T) {
 
 func TestTheNewestTicketStaysWhenTheCacheHasANewerOneThatIsGone(t *testing.T) {
 	t.Parallel()
+	b := brokenAgain(t, 1)
+	b.tender.Live = b.liveWithout("sys-2")
+	b.tend()
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
+}
+
+func TestATicketGoesWhenTheNextWasRemovedAMomentBefore(t *testing.T) {
+	t.Parallel()
+	b := brokenAgain(t, 2)
+	b.tender.Live = b.liveWithout("sys-2")
+	_, err := b.tender.Reconcile(b.ctx, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: b.namespace, Name: "sys-1"}})
+	must(t, err)
+	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)[0].Name; got != "sys-2" {
+		t.Errorf("%s is left, want that the first is removed", got)
+	}
+}
+
+// brokenAgain has an open ticket, and so many resolved ones whose time has come.
+func brokenAgain(t *testing.T, times int) *bench {
 	b := broken(t)
-	b.source.set("1", "Up")
-	b.cycle()
-	b.source.set("1", "Down")
-	b.cycle()
+	for range times {
+		b.source.set("1", "Up")
+		b.cycle()
+		b.source.set("1", "Down")
+		b.cycle()
+	}
 	b.today()
 	b.clock.Step(2 * DefaultTicketRetention)
 	b.settle()
-	b.tender.Live = interceptor.NewClient(watching{b.live}, interceptor.Funcs{
+	return b
+}
+
+// liveWithout reads from the API server as if it no longer had a ticket, which the cache still has.
+func (b *bench) liveWithout(ticket string) client.Reader {
+	return interceptor.NewClient(watching{b.live}, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-			if key.Name == "sys-2" {
+			if key.Name == ticket {
 				return apierrors.NewNotFound(v1alpha1.GroupVersion.WithResource("tickets").GroupResource(), key.Name)
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
 	})
-	b.tend()
-	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
 }
 
 func TestATicketIsKeptForEverWhereTheRetentionIsNought(t *testing.T) {

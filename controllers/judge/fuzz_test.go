@@ -21,6 +21,7 @@ import (
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
+	"invariant.dev/operator/hack/race"
 )
 
 // secret stands in readings, as a key and as values; no fault may repeat it.
@@ -33,6 +34,15 @@ const (
 	fuzzSlack    = 4 * time.Second
 	fuzzMemory   = 1 << 30
 )
+
+// slack is how much longer than fuzzDeadline a check may take. The race detector makes a program up to twenty times slower,
+// which is nothing that users wait for.
+func slack() time.Duration {
+	if race.Enabled {
+		return 20 * fuzzSlack
+	}
+	return fuzzSlack
+}
 
 // hostileReadings are what sources may answer that makes expressions expensive, or gives away what only the author may say.
 var hostileReadings = sync.OnceValue(func() []verdict.Observation {
@@ -127,7 +137,7 @@ func bounded(t *testing.T, what string, do func(ctx context.Context)) {
 	if most := <-peak; most > fuzzMemory {
 		t.Fatalf("%s took %d MiB", what, most>>20)
 	}
-	if took := processorTime() - began; took > fuzzDeadline+fuzzSlack {
+	if took := processorTime() - began; took > fuzzDeadline+slack() {
 		t.Fatalf("%s of %v took %v", what, fuzzDeadline, took)
 	}
 }

@@ -60,7 +60,7 @@ func TestEtcdCluster(t *testing.T) {
 	y.heal()
 	ana.leave(s.ctx)
 	s.eventually("every member is well again", time.Minute, p.allWell)
-	s.resolved(busy)
+	s.eventually(history.WhatClearedResolves, time.Minute, func() bool { return len(s.history.Check(time.Now(), busy, history.WhatClearedResolves)) == 0 })
 	endProbing()
 	probers.Wait()
 	p.note(s.history, y.namespace)
@@ -249,20 +249,20 @@ func (m *member) freeze(ill bool) {
 }
 
 // silence cuts the member off from those who ask it.
-func (m *member) silence(ill bool) { part(m.client, "", ill) }
+func (m *member) silence(ill bool) { cutLink(m.client, "", ill) }
 
 // isolate cuts the member off from the others, in both directions.
 func (c *etcdCluster) isolate(m *member, ill bool) {
-	part(m.peer, "", ill)
+	cutLink(m.peer, "", ill)
 	for _, other := range c.members {
-		part(other.peer, m.id, ill)
+		cutLink(other.peer, m.id, ill)
 	}
 }
 
 // sever cuts what one member sends to another of its own accord, and leaves the other direction.
-func (c *etcdCluster) sever(from, to *member, ill bool) { part(to.peer, from.id, ill) }
+func (c *etcdCluster) sever(from, to *member, ill bool) { cutLink(to.peer, from.id, ill) }
 
-func part(l *gate.Link, from string, ill bool) {
+func cutLink(l *gate.Link, from string, ill bool) {
 	if ill {
 		l.Cut(from)
 	} else {

@@ -346,13 +346,12 @@ func (y *system) series(n int, p pace) func(ctx context.Context) {
 func (y *system) guests(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for n := 0; wait(ctx, shortOr(250*time.Millisecond, 2*time.Second)); n++ {
+	for n := 0; wait(ctx, shortOr(50*time.Millisecond, 2*time.Second)); n++ {
 		wg.Go(func() { y.guest(ctx, fmt.Sprintf("guest-%d", n)) })
 	}
 }
 
 func (y *system) guest(ctx context.Context, name string) {
-	const life = 8 * time.Second
 	api, ctxAll := y.stage.api, y.stage.ctx
 	invariant := y.invariant(name, name, v1alpha1.InvariantSpec{
 		Source: v1alpha1.Source{Kubernetes: &v1alpha1.KubernetesSource{APIVersion: "v1", Kind: "Service",
@@ -363,7 +362,7 @@ func (y *system) guest(ctx context.Context, name string) {
 	if err := api.Create(ctxAll, invariant); err != nil {
 		y.stage.Errorf("create %s: %v", name, err)
 	}
-	wait(ctx, life)
+	wait(ctx, shortOr(time.Second, 8*time.Second))
 	if err := api.Delete(ctxAll, invariant); client.IgnoreNotFound(err) != nil {
 		y.stage.Errorf("delete %s: %v", name, err)
 	}

@@ -57,8 +57,8 @@ func (s *stage) monitorIn(home, name string, flags ...string) *monitor {
 func (m *monitor) start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	args := slices.Concat(m.command[1:], []string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
-	process, err := m.stage.plane.StartProgram(m.name, m.command[0], m.log, args...)
+	args := slices.Concat([]string{memoryLimit}, m.command, []string{"monitor", "--kubeconfig", m.kubeconfig}, m.flags)
+	process, err := m.stage.plane.StartProgram(m.name, "/usr/bin/env", m.log, args...)
 	if err != nil {
 		m.stage.Errorf("start %s: %v", m.name, err)
 		return
@@ -111,5 +111,8 @@ func (l *lastLines) String() string {
 	return l.buffer.String()
 }
 
-// startsAt is how long a monitor may take to its first look, on a busy machine.
+// memoryLimit is the environment that config/manager gives it.
+const memoryLimit = "GOMEMLIMIT=900MiB"
+
+// startsWithin is how long a monitor may take to its first look, on a busy machine.
 const startsWithin = 30 * time.Second

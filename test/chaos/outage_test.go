@@ -43,7 +43,7 @@ func TestOutages(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	must(t, installed.Install(t.Context(), plane, "../.."))
+	must(t, installed.Apply(t.Context(), plane, "../.."))
 	newOutages(newStage(t, plane)).play()
 }
 

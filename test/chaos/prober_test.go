@@ -38,11 +38,11 @@ type prober struct {
 	cluster *etcdCluster
 
 	mu     sync.Mutex
-	sweeps []*sweep
+	rounds []*probing
 }
 
-// sweep is what all members answered that were asked at the same time.
-type sweep struct {
+// probing is what all members answered that were asked at the same time.
+type probing struct {
 	asked   time.Time
 	members []probe
 }
@@ -61,7 +61,7 @@ func (p *prober) probe(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for wait(ctx, probeEvery) {
-		r := &sweep{asked: time.Now(), members: make([]probe, len(p.cluster.members))}
+		r := &probing{asked: time.Now(), members: make([]probe, len(p.cluster.members))}
 		wg.Go(func() {
 			var members sync.WaitGroup
 			for i, m := range p.cluster.members {
@@ -70,7 +70,7 @@ func (p *prober) probe(ctx context.Context) {
 			members.Wait()
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.sweeps = append(p.sweeps, r)
+			p.rounds = append(p.rounds, r)
 		})
 	}
 }
@@ -121,22 +121,22 @@ func (m *member) ask(ctx context.Context, path string) (body string, seen func(g
 	}
 }
 
-// inOrder are the sweeps in the order in which they were asked.
-func (p *prober) inOrder() []*sweep {
+// inOrder are the rounds in the order in which they were asked.
+func (p *prober) inOrder() []*probing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sweeps := slices.Clone(p.sweeps)
-	slices.SortFunc(sweeps, func(a, b *sweep) int { return a.asked.Compare(b.asked) })
-	return sweeps
+	rounds := slices.Clone(p.rounds)
+	slices.SortFunc(rounds, func(a, b *probing) int { return a.asked.Compare(b.asked) })
+	return rounds
 }
 
 // allWell tells whether all was well lately, as far as what is not answered yet leaves that open.
 func (p *prober) allWell() bool {
-	sweeps := p.inOrder()
+	rounds := p.inOrder()
 	recent := time.Now().Add(-etcdTimeout * 2)
-	for _, r := range slices.Backward(sweeps) {
+	for _, r := range slices.Backward(rounds) {
 		if r.asked.Before(recent) {
-			return r != sweeps[len(sweeps)-1]
+			return r != rounds[len(rounds)-1]
 		}
 		if slices.ContainsFunc(r.members, func(m probe) bool { return max(m.healthy, m.answers, m.hasLeader, m.sized) != well }) {
 			return false
@@ -147,14 +147,14 @@ func (p *prober) allWell() bool {
 
 // note notes the faults that were seen.
 func (p *prober) note(h *history.History, namespace string) {
-	sweeps := p.inOrder()
+	rounds := p.inOrder()
 	place := func(invariant, storeID string) history.Place {
 		return history.Place{Namespace: namespace, Invariant: invariant, StoreID: storeID}
 	}
 	var unsized []history.Fault
 	answers := make([][]glimpse, len(p.cluster.members))
 	for i := range p.cluster.members {
-		glimpses := func(of func(probe) sight) []glimpse { return glimpsesOf(sweeps, i, of) }
+		glimpses := func(of func(probe) sight) []glimpse { return glimpsesOf(rounds, i, of) }
 		store := fmt.Sprint(i + 1)
 		noteAll(h, faults(place("member-up", store), v1alpha1.Violated, glimpses(func(p probe) sight { return p.healthy })))
 		noteAll(h, faults(place("member-has-leader", store), v1alpha1.Violated, glimpses(func(p probe) sight { return p.hasLeader })))
@@ -171,12 +171,12 @@ func noteAll(h *history.History, faults []history.Fault) {
 	}
 }
 
-// glimpsesOf are what the sweeps show of one member. One that has seen another leader since the sweep before may have known none for a
+// glimpsesOf are what the rounds show of one member. One that has seen another leader since the round before may have known none for a
 // moment.
-func glimpsesOf(sweeps []*sweep, member int, of func(probe) sight) []glimpse {
+func glimpsesOf(rounds []*probing, member int, of func(probe) sight) []glimpse {
 	var all []glimpse
 	changes := ""
-	for _, r := range sweeps {
+	for _, r := range rounds {
 		p := r.members[member]
 		g := glimpse{r.asked, p.known, of(p)}
 		if p.changes != changes && g.sight == well {

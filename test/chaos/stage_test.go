@@ -55,7 +55,7 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 	config, _, err := plane.ServiceAccount(s.ctx, monitorNamespace, "operator-monitor")
 	must(t, err)
 	s.token = config.BearerToken
-	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name)
+	s.recorder, err = history.Record(s.ctx, s.history, plane.EtcdSocket(), s.name+"-")
 	must(t, err)
 	t.Cleanup(func() { _ = s.recorder.Stop() })
 	return s
@@ -64,7 +64,9 @@ func newStage(t *testing.T, plane *controlplane.ControlPlane) *stage {
 // settled ends a scenario: when all disturbances are over, it waits until nothing more is to come and checks the history.
 func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 	s.Helper()
-	s.resolved(tolerance)
+	s.eventually(history.WhatClearedResolves, time.Minute, func() bool {
+		return len(s.history.Check(time.Now(), tolerance, history.WhatClearedResolves)) == 0
+	})
 	must(s, s.recorder.Stop())
 	breaches := s.history.Check(time.Now(), tolerance)
 	for i, breach := range breaches {
@@ -79,14 +81,6 @@ func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 		fmt.Sprintf("%d acts of people, of them %d holds and %d words", c.Acts, c.Holds, c.Words), fmt.Sprintf("%d rules broken", len(breaches)))
 	s.Log(strings.Join(facts, ", "))
 	table.add(strings.TrimPrefix(s.Name(), "Test"), time.Since(s.began), facts...)
-}
-
-// resolved waits until nothing is open that has cleared.
-func (s *stage) resolved(tolerance history.Tolerance) {
-	s.Helper()
-	s.eventually(history.WhatClearedResolves, time.Minute, func() bool {
-		return len(s.history.Check(time.Now(), tolerance, history.WhatClearedResolves)) == 0
-	})
 }
 
 // eventually waits until something is true. It is no error that it never is: the check of the history says more.

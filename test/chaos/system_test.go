@@ -23,6 +23,8 @@ import (
 type aspect struct {
 	name                      string
 	gracePeriod, resolveAfter time.Duration
+	// query, if any, is evidence that is asked of Prometheus.
+	query string
 }
 
 // aspects are broken independently: one that counts at once, one with a grace period, and one that must be well for a while.
@@ -44,8 +46,12 @@ const (
 type system struct {
 	stage     *stage
 	namespace string
-	server    *httptest.Server
-	looks     atomic.Int64
+	// name is spec.system of its Invariants.
+	name     string
+	interval time.Duration
+	aspects  []aspect
+	server   *httptest.Server
+	looks    atomic.Int64
 
 	mu     sync.Mutex
 	stores []string
@@ -59,12 +65,25 @@ type system struct {
 	starting bool
 	unable   func(time.Time)
 	looked   chan struct{}
+	// broken is what the last look saw broken, and sights how often a look saw a place broken that the one before it saw well.
+	broken map[history.Place]bool
+	sights map[history.Place]int
+	// lastLook and longestGap tell how regularly it is looked at.
+	lastLook   time.Time
+	longestGap time.Duration
 }
 
 // system makes a system of so many stores, all well, and its Invariants.
 func (s *stage) system(name string, stores int) *system {
 	s.Helper()
-	y := &system{stage: s, namespace: s.name + "-" + name, ends: map[history.Place]func(time.Time){}, looked: make(chan struct{})}
+	return s.systemOf(&system{namespace: s.name + "-" + name, name: "sys", interval: interval, aspects: aspects}, stores)
+}
+
+// systemOf is system with a name, an interval and aspects of its own.
+func (s *stage) systemOf(y *system, stores int) *system {
+	s.Helper()
+	y.stage, y.ends, y.looked = s, map[history.Place]func(time.Time){}, make(chan struct{})
+	y.broken, y.sights = map[history.Place]bool{}, map[history.Place]int{}
 	for i := range stores {
 		y.stores = append(y.stores, fmt.Sprint(i+1))
 	}
@@ -72,7 +91,7 @@ func (s *stage) system(name string, stores int) *system {
 	s.Cleanup(y.server.Close)
 	must(s, s.plane.Namespace(s.ctx, y.namespace))
 	s.Cleanup(y.leave)
-	for _, a := range aspects {
+	for _, a := range y.aspects {
 		y.watch(a)
 	}
 	return y
@@ -94,14 +113,17 @@ func (y *system) watch(a aspect) {
 		return &v1alpha1.Duration{Duration: metav1.Duration{Duration: d}}
 	}
 	invariant := &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: y.namespace, Name: a.name}, Spec: v1alpha1.InvariantSpec{
-		System: "sys", Severity: v1alpha1.Critical, Interval: duration(interval), GracePeriod: duration(a.gracePeriod),
+		System: y.name, Severity: v1alpha1.Critical, Interval: duration(y.interval), GracePeriod: duration(a.gracePeriod),
 		ResolveAfter: duration(a.resolveAfter), UnobservableAfter: duration(unobservableAfter),
 		Source:     v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: y.server.URL, Items: "self", Timeout: duration(sourceTimeout)}},
 		StoreID:    "self.id",
 		Expression: "self." + a.name,
 	}}
+	if a.query != "" {
+		invariant.Spec.Snapshot = []v1alpha1.SnapshotSpec{{Name: "evidence", Query: a.query}}
+	}
 	must(y.stage, y.stage.api.Create(y.stage.ctx, invariant))
-	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: a.name, Interval: interval, Timeout: sourceTimeout,
+	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: a.name, Interval: y.interval, Timeout: sourceTimeout,
 		GracePeriod: a.gracePeriod, ResolveAfter: a.resolveAfter, UnobservableAfter: unobservableAfter})
 }
 
@@ -110,6 +132,7 @@ func (y *system) answer(w http.ResponseWriter, _ *http.Request) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.looks.Add(1)
+	y.noteGap(time.Now())
 	if y.starting {
 		y.starting = false
 		y.unable = y.stage.history.Able(y.namespace, time.Now())
@@ -123,12 +146,30 @@ func (y *system) answer(w http.ResponseWriter, _ *http.Request) {
 	body := make([]map[string]any, 0, len(y.stores)+len(y.steady))
 	for _, store := range slices.Concat(y.stores, y.steady) {
 		reading := map[string]any{"id": store}
-		for _, a := range aspects {
-			reading[a.name] = y.ends[y.place(a, store)] == nil
+		for _, a := range y.aspects {
+			reading[a.name] = y.see(y.place(a, store))
 		}
 		body = append(body, reading)
 	}
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+// see is what a look sees of a place; y.mu is held.
+func (y *system) see(place history.Place) (well bool) {
+	broken := y.ends[place] != nil
+	if broken && !y.broken[place] {
+		y.sights[place]++
+	}
+	y.broken[place] = broken
+	return !broken
+}
+
+// noteGap takes the time since the last look; y.mu is held.
+func (y *system) noteGap(now time.Time) {
+	if !y.lastLook.IsZero() && !y.starting {
+		y.longestGap = max(y.longestGap, now.Sub(y.lastLook))
+	}
+	y.lastLook = now
 }
 
 func (y *system) place(a aspect, store string) history.Place {
@@ -149,6 +190,15 @@ func (y *system) turn(a aspect, store string) {
 	y.set(y.place(a, store), y.ends[y.place(a, store)] == nil, v1alpha1.Violated)
 }
 
+// together breaks or mends an aspect of many stores at the same moment: one look sees all of it.
+func (y *system) together(a aspect, stores []string, broken bool) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, store := range stores {
+		y.set(y.place(a, store), broken, v1alpha1.Violated)
+	}
+}
+
 // set breaks or mends a place; y.mu is held.
 func (y *system) set(place history.Place, broken bool, reason v1alpha1.ViolationReason) {
 	end := y.ends[place]
@@ -166,7 +216,7 @@ func (y *system) silence(silent bool) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.silent = silent
-	for _, a := range aspects {
+	for _, a := range y.aspects {
 		y.set(y.place(a, ""), silent, v1alpha1.Unobservable)
 	}
 }
@@ -234,7 +284,7 @@ func (y *system) live(ctx context.Context) { y.liveAt(ctx, brisk) }
 func (y *system) liveAt(ctx context.Context, p pace) {
 	rng := y.stage.fork()
 	var all []*turning
-	for _, a := range aspects {
+	for _, a := range y.aspects {
 		for _, store := range y.stores {
 			all = append(all, &turning{do: func(bool) { y.turn(a, store) }, well: p.well, ill: p.ill})
 		}

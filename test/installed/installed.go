@@ -3,6 +3,7 @@
 package installed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/race"
 )
 
 // Options say what the tests of a package need.
@@ -24,6 +26,8 @@ type Options struct {
 	Root string
 	// Programs are the packages of the programs to build, from Root, such as cmd/operator.
 	Programs []string
+	// Config is the copy of the repository whose config/default is installed. Default: Root.
+	Config string
 	// Plane takes the control plane, and Bin the directory with the programs.
 	Plane **controlplane.ControlPlane
 	Bin   *string
@@ -36,8 +40,7 @@ type Options struct {
 // Main builds and installs, runs the tests of the package, removes all of it, and exits. Where that fails, it prints why and exits with
 // 1. Call it from TestMain.
 func Main(m *testing.M, o Options) {
-	ctrl.SetLogger(logr.Discard())
-	code, err := o.run(context.Background(), m)
+	code, err := Run(context.Background(), m, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -45,11 +48,16 @@ func Main(m *testing.M, o Options) {
 	os.Exit(code)
 }
 
-func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
+// Run is Main without the exit, for those who have more to remove.
+func Run(ctx context.Context, m *testing.M, o Options) (code int, err error) {
+	ctrl.SetLogger(logr.Discard())
 	if *o.Bin, err = os.MkdirTemp("", "installed-"); err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(*o.Bin)) }()
+	defer func() { err = errors.Join(err, race.Found(*o.Bin), os.RemoveAll(*o.Bin)) }()
+	if err := race.Watch(*o.Bin); err != nil {
+		return 0, err
+	}
 	plane, err := controlplane.Start(ctx, controlplane.Options{})
 	if err != nil {
 		return 0, err
@@ -57,13 +65,8 @@ func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 	*o.Plane = plane
 	var group errgroup.Group
-	group.Go(func() error { return o.build(ctx) })
-	group.Go(func() error {
-		if err := Install(ctx, plane, o.Root); err != nil || o.Prepare == nil {
-			return err
-		}
-		return o.Prepare(ctx, plane)
-	})
+	group.Go(func() error { return Build(ctx, o.Root, *o.Bin, o.Programs...) })
+	group.Go(func() error { return o.install(ctx, plane) })
 	if err := group.Wait(); err != nil {
 		return 0, err
 	}
@@ -74,28 +77,44 @@ func (o Options) run(ctx context.Context, m *testing.M) (code int, err error) {
 	return code, nil
 }
 
-// build builds the programs.
-func (o Options) build(ctx context.Context) error {
-	args := []string{"build", "-o", *o.Bin}
-	for _, program := range o.Programs {
-		args = append(args, "."+string(filepath.Separator)+filepath.Join(o.Root, program))
+// install installs config/default, and prepares.
+func (o Options) install(ctx context.Context, plane *controlplane.ControlPlane) error {
+	if err := Apply(ctx, plane, cmp.Or(o.Config, o.Root)); err != nil || o.Prepare == nil {
+		return err
+	}
+	return o.Prepare(ctx, plane)
+}
+
+// Build builds programs of the module in dir, such as cmd/operator, into bin. Where the race detector watches the tests, it watches
+// them too.
+func Build(ctx context.Context, dir, bin string, programs ...string) error {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	args := append([]string{"build", "-o", bin + string(filepath.Separator)}, race.BuildFlags()...)
+	for _, program := range programs {
+		args = append(args, "."+string(filepath.Separator)+program)
 	}
 	build := exec.CommandContext(ctx, "go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir = dir
+	if !race.Enabled {
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w: %s", err, out)
 	}
 	return nil
 }
 
-// Install installs config/default of the repository at root.
-func Install(ctx context.Context, plane *controlplane.ControlPlane, root string) error {
+// Apply installs config/default of a copy of the repository, as make deploy does, or brings what is installed up to it.
+func Apply(ctx context.Context, plane *controlplane.ControlPlane, root string) error {
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-k", filepath.Join(root, "config/default")},
 		{"wait", "--for=condition=Established", "crd", "--all"},
 	} {
 		if _, _, err := controlplane.Kubectl(ctx, plane.Kubeconfig, "", args...); err != nil {
-			return fmt.Errorf("install config/default: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"invariant.dev/operator/cmd/internal/cli"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/race"
 )
 
 var verbs = [][]string{{"list"}, {"list", "--json"}, {"show", "sys-1", "sys-2"}, {"hold", "sys-1", "sys-2"}, {"unhold", "sys-1"}, {"resolve", "sys-1"}, {"hold", "-l", "a=b"},
@@ -159,7 +161,8 @@ func TestShellsCompleteOpenTickets(t *testing.T) {
 func build(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-ldflags", "-X main.version=v1.2.3", "-o", dir, "invariant.dev/operator/cmd/"+name)
+	args := slices.Concat([]string{"build", "-ldflags", "-X main.version=v1.2.3", "-o", dir}, race.BuildFlags(), []string{"invariant.dev/operator/cmd/" + name})
+	cmd := exec.Command("go", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

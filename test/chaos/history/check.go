@@ -362,7 +362,7 @@ func (a *account) inOrderOfCreation(do func(Version)) {
 	exists := map[string]bool{}
 	for _, v := range a.versions {
 		name := v.Namespace + "/" + v.Name
-		if v.Ticket != nil && !exists[name] {
+		if v.Ticket != nil && !exists[name] && !a.given[name] {
 			do(v)
 		}
 		exists[name] = v.Ticket != nil
@@ -442,13 +442,13 @@ func (a *account) deadline(k key, p Policy, s Span) (time.Time, bool) {
 	if k.Reason == v1alpha1.Unobservable {
 		grace = p.UnobservableAfter
 	}
-	due := seen.Add(grace)
-	if grace == 0 {
-		due = s.Start // the cycle that sees it opens its ticket
+	// What has no grace period opens a ticket in the cycle that sees it.
+	deadline, able := a.firstWriting(k.Namespace, s.Start, a.settle(p))
+	if grace > 0 {
+		deadline, able = a.firstWriting(k.Namespace, seen.Add(grace), a.settle(p))
 	}
-	deadline, able := a.firstWriting(k.Namespace, due, a.settle(p))
 	if longer, _ := a.off(k.Namespace, s.Start, deadline); able && longer > 0 {
-		deadline, able = a.firstWriting(k.Namespace, due.Add(longer), a.settle(p))
+		deadline, able = a.firstWriting(k.Namespace, seen.Add(grace+longer), a.settle(p))
 	}
 	return deadline, able && !a.blind(k, s.Start, deadline) && !deadline.After(s.until(a.now))
 }
@@ -605,10 +605,11 @@ func (a *account) longer(k key, fault Fault, by Version) time.Duration {
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
 func (a *account) firstOf(ticket Version, k key, fault Fault) bool {
-	recent := fault.Possible.Start.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
+	began := fault.Possible.Start
+	recent := began.Add(-a.Late - a.policyOf(k).ResolveAfter - a.settle(a.policyOf(k)))
 	return !slices.ContainsFunc(a.with(k), func(name string) bool {
 		return slices.ContainsFunc(a.tickets[name], func(v Version) bool {
-			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(fault.Possible.Start)) && v.At.After(recent) && hasKey(v, k)
+			return v.Revision < ticket.Revision && v.Ticket != nil && (v.Ticket.IsOpen() || !v.At.Before(began)) && v.At.After(recent) && hasKey(v, k)
 		})
 	})
 }
@@ -782,7 +783,7 @@ func forward(a *account) {
 	})
 }
 
-// counted wants that counters only rise, and by one in an interval at most.
+// counted wants that counters only rise, and by one in an interval at most, and at the start of a monitor, which waits for no tick.
 func counted(a *account) {
 	a.steps(func(before, after Version) {
 		if after.Ticket == nil {
@@ -807,10 +808,20 @@ func counted(a *account) {
 			// By true time. When the clock is set, a check is due at once.
 			span = after.At.Sub(created) + a.Early + time.Duration(a.timesSet(after.Namespace, created, after.At))*interval
 		}
-		if most := int32(span/interval) + 1; s.Occurrences > most {
+		if most := int32(span/interval) + 1 + a.starts(after.Namespace, after.Ticket.Spec.OpenedTime.Go(), s.LastSeenTime.Go()); s.Occurrences > most {
 			a.breach(after, "counts %d cycles of %s in %s", s.Occurrences, interval, span)
 		}
 	})
+}
+
+// starts is how many monitors were first able to check a namespace in a stretch of time.
+func (a *account) starts(namespace string, from, to time.Time) (n int32) {
+	for _, s := range a.able[namespace] {
+		if s.Start.After(from) && s.Start.Before(to.Add(a.Early)) {
+			n++
+		}
+	}
+	return n
 }
 
 // kept wants that a ticket goes only by a person's hand, or resolved, at its time.

@@ -104,6 +104,7 @@ type History struct {
 	clocks   map[string][]clockSpan
 	policies []Policy
 	awaited  []awaited
+	given    map[string]bool
 	// latest are the tickets that are there, by namespace and name.
 	latest map[string]map[string]Version
 }
@@ -123,7 +124,7 @@ type awaited struct {
 // New is an empty history.
 func New() *History {
 	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{},
-		latest: map[string]map[string]Version{}}
+		latest: map[string]map[string]Version{}, given: map[string]bool{}}
 }
 
 // Write notes a version of a ticket.
@@ -155,6 +156,13 @@ func (h *History) Await(is func(Version) bool) <-chan Version {
 	found := make(chan Version, 1)
 	h.awaited = append(h.awaited, awaited{is, found})
 	return found
+}
+
+// Given notes a ticket that no monitor opened here: it was there before. No rule asks why it opened.
+func (h *History) Given(namespace, ticket string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.given[namespace+"/"+ticket] = true
 }
 
 // Policy notes what an Invariant wants.
@@ -294,4 +302,34 @@ func (h *History) FirstAfter(namespace string, after time.Time) (Version, bool) 
 		}
 	}
 	return Version{}, false
+}
+
+// Lags is how long each fault of a place stood before an open ticket said so, of those of which one did.
+func (h *History) Lags(place Place) []time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := newAccount(h, time.Now(), Tolerance{})
+	k := key{place, v1alpha1.Violated}
+	var lags []time.Duration
+	for _, f := range a.faults[k] {
+		if at, found := a.firstCounted(k, f.Span); found {
+			lags = append(lags, at.Sub(f.Start))
+		}
+	}
+	return lags
+}
+
+// firstCounted is when a ticket first counted a key in a fault.
+func (a *account) firstCounted(k key, s Span) (first time.Time, found bool) {
+	for _, name := range a.with(k) {
+		for _, v := range a.tickets[name] {
+			if v.Ticket == nil || !v.Ticket.IsOpen() || v.At.Before(s.Start) || v.At.After(s.until(a.now)) || !a.countsActive(v, k) {
+				continue
+			}
+			if !found || v.At.Before(first) {
+				first, found = v.At, true
+			}
+		}
+	}
+	return first, found
 }

@@ -14,8 +14,8 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 )
 
-// ticketsPrefix is where the API server stores tickets.
-const ticketsPrefix = "/registry/operator.invariant.dev/tickets/"
+// TicketsPrefix is where the API server stores tickets, by namespace and name.
+const TicketsPrefix = "/registry/operator.invariant.dev/tickets/"
 
 // Recorder reads every version of every ticket from etcd. It goes on where it was when etcd is back after an outage.
 type Recorder struct {
@@ -39,12 +39,13 @@ func Record(ctx context.Context, h *History, socket, namespaces string) (*Record
 	if err != nil {
 		return nil, fmt.Errorf("reading etcd at %s: %w", socket, err)
 	}
-	now, err := client.Get(ctx, ticketsPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	prefix := TicketsPrefix + namespaces
+	now, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 	if err != nil {
 		return nil, fmt.Errorf("reading etcd at %s: %w", socket, err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Recorder{Etcd: client, history: h, prefix: ticketsPrefix + namespaces, cancel: cancel, done: make(chan struct{})}
+	r := &Recorder{Etcd: client, history: h, prefix: prefix, cancel: cancel, done: make(chan struct{})}
 	go r.run(ctx, now.Header.Revision+1)
 	return r, nil
 }
@@ -81,7 +82,7 @@ func (r *Recorder) run(ctx context.Context, from int64) {
 }
 
 func (r *Recorder) note(event *clientv3.Event) error {
-	namespace, name, _ := strings.Cut(strings.TrimPrefix(string(event.Kv.Key), ticketsPrefix), "/")
+	namespace, name, _ := strings.Cut(strings.TrimPrefix(string(event.Kv.Key), TicketsPrefix), "/")
 	v := Version{Revision: event.Kv.ModRevision, At: time.Now(), Namespace: namespace, Name: name}
 	if event.Type != clientv3.EventTypeDelete {
 		v.Ticket = &v1alpha1.Ticket{}
