@@ -109,6 +109,10 @@ func (w *watched) start() {
 			w.stage.Errorf("%s did not look at %s within %s of its start", w.monitor.name, y.namespace, startsWithin)
 		}
 	}
+	w.stage.eventually("it says how it is", startsWithin, func() bool {
+		_, err := readVitals(w.scraper, w.address)
+		return err == nil
+	})
 	w.stage.eventually("it watches Invariants, tickets and Deployments", startsWithin, func() bool { return w.monitor.gate.Watches() == 3 })
 }
 
