@@ -307,18 +307,50 @@ func (w *objectWatch) WatchWithContext(ctx context.Context, options metav1.ListO
 	if err != nil {
 		return nil, err
 	}
-	return watch.Filter(events, w.passing), nil
+	o := &overheard{Interface: events, passed: make(chan watch.Event), stopped: make(chan struct{})}
+	go o.pass(w.hear)
+	return o, nil
 }
 
-// passing takes note of what a watch says, which may be that it ends: until the reflector has begun it anew, which may take maxBackoff,
+// hear takes note of what a watch says, which may be that it ends: until the reflector has begun it anew, which may take maxBackoff,
 // what is held is not what there is.
-func (w *objectWatch) passing(event watch.Event) (watch.Event, bool) {
+func (w *objectWatch) hear(event watch.Event) {
 	if event.Type == watch.Error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.watchFault = apierrors.FromObject(event.Object)
 	}
-	return event, true
+}
+
+// overheard is a watch whose events are heard before they are passed on. It ends when it is stopped, which watch.Filter does not while
+// an event waits for a reader who has gone.
+type overheard struct {
+	watch.Interface
+	passed  chan watch.Event
+	stopped chan struct{}
+	stop    sync.Once
+}
+
+// pass passes on what comes, until the watch ends or is stopped.
+func (o *overheard) pass(hear func(watch.Event)) {
+	defer close(o.passed)
+	for event := range o.Interface.ResultChan() {
+		hear(event)
+		select {
+		case o.passed <- event:
+		case <-o.stopped:
+			return
+		}
+	}
+}
+
+// ResultChan is closed when the watch has ended.
+func (o *overheard) ResultChan() <-chan watch.Event { return o.passed }
+
+// Stop stops the watch. It may be called more than once.
+func (o *overheard) Stop() {
+	o.stop.Do(func() { close(o.stopped) })
+	o.Interface.Stop()
 }
 
 // List is ListWithContext, for what knows no context.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -133,6 +134,21 @@ func TestAWatchThatEndsWithAnErrorSeesNothingUntilItBeginsAnew(t *testing.T) {
 	if _, _, fault := w.read(t.Context()); fault != nil {
 		t.Errorf("once it has begun anew, the fault is %v", fault)
 	}
+}
+
+func TestAWatchThatIsStoppedLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := watchWith(NewBudget(maxWatched, maxWatchedPerNamespace))
+		server := watch.NewFake()
+		w.resource = watchable{events: server}
+		events, err := w.WatchWithContext(t.Context(), metav1.ListOptions{})
+		must(t, err)
+		server.Add(object("a", 1))
+		// Nobody reads what came. The test fails if something waits for that when it ends.
+		events.Stop()
+		events.Stop()
+	})
 }
 
 // watchable is a resource that can only be watched.

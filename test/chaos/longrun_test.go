@@ -109,6 +109,10 @@ func (w *watched) start() {
 			w.stage.Errorf("%s did not look at %s within %s of its start", w.monitor.name, y.namespace, startsWithin)
 		}
 	}
+	w.stage.eventually("it says how it is", startsWithin, func() bool {
+		_, err := readVitals(w.scraper, w.address)
+		return err == nil
+	})
 	w.stage.eventually("it watches Invariants, tickets and Deployments", startsWithin, func() bool { return w.monitor.gate.Watches() == 3 })
 }
 
@@ -346,13 +350,12 @@ func (y *system) series(n int, p pace) func(ctx context.Context) {
 func (y *system) guests(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for n := 0; wait(ctx, shortOr(250*time.Millisecond, 2*time.Second)); n++ {
+	for n := 0; wait(ctx, shortOr(50*time.Millisecond, 2*time.Second)); n++ {
 		wg.Go(func() { y.guest(ctx, fmt.Sprintf("guest-%d", n)) })
 	}
 }
 
 func (y *system) guest(ctx context.Context, name string) {
-	const life = 8 * time.Second
 	api, ctxAll := y.stage.api, y.stage.ctx
 	invariant := y.invariant(name, name, v1alpha1.InvariantSpec{
 		Source: v1alpha1.Source{Kubernetes: &v1alpha1.KubernetesSource{APIVersion: "v1", Kind: "Service",
@@ -363,7 +366,7 @@ func (y *system) guest(ctx context.Context, name string) {
 	if err := api.Create(ctxAll, invariant); err != nil {
 		y.stage.Errorf("create %s: %v", name, err)
 	}
-	wait(ctx, life)
+	wait(ctx, shortOr(time.Second, 8*time.Second))
 	if err := api.Delete(ctxAll, invariant); client.IgnoreNotFound(err) != nil {
 		y.stage.Errorf("delete %s: %v", name, err)
 	}

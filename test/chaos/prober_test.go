@@ -121,8 +121,7 @@ func (m *member) ask(ctx context.Context, path string) (body string, seen func(g
 	}
 }
 
-// inOrder are the rounds in the order in which they were asked. In a member that has seen another leader since the round before, it may
-// have had none for a moment.
+// inOrder are the rounds in the order in which they were asked.
 func (p *prober) inOrder() []*probing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +171,8 @@ func noteAll(h *history.History, faults []history.Fault) {
 	}
 }
 
-// glimpsesOf are what the rounds show of one member.
+// glimpsesOf are what the rounds show of one member. One that has seen another leader since the round before may have known none for a
+// moment.
 func glimpsesOf(rounds []*probing, member int, of func(probe) sight) []glimpse {
 	var all []glimpse
 	changes := ""
