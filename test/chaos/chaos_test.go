@@ -29,6 +29,8 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// Scenarios that run beside each other mostly wait for cycles: more of them than there are processors.
+	_ = flag.Set("test.parallel", "8")
 	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin, After: table.print})
 }
 
