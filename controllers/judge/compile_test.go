@@ -2,6 +2,8 @@ package judge
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -46,6 +48,25 @@ func TestAnExpressionThatDoesNotCompileIsNamedWithThePlaceOfItsFault(t *testing.
 			}
 		})
 	}
+}
+
+func TestAThousandInvariantsTakeLittleMemoryEach(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc) //nolint:gosec // far from 8 EiB
+	}
+	const invariants, most = 1000, 100 << 10
+	programs := []*Program{compile(t, stores("self.up"))}
+	before := heap()
+	for i := range invariants {
+		programs = append(programs, compile(t, stores(fmt.Sprintf("self.up%d", i))))
+	}
+	if each := (heap() - before) / invariants; each > most {
+		t.Errorf("each takes %d bytes, want at most %d", each, most)
+	}
+	runtime.KeepAlive(programs)
 }
 
 func TestTheLanguageIsThatOfKubernetes(t *testing.T) {

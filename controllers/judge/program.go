@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/cel-go/cel"
 	"k8s.io/apimachinery/pkg/util/version"
@@ -114,30 +115,44 @@ const (
 	nameNow     = "now"
 )
 
-// compiler compiles one expression after another and keeps the first fault.
-type compiler struct {
+// language is what expressions are written in.
+type language struct {
 	// one is the environment of expressions over one reading, two of those that also have the reading before it.
 	one, two *cel.Env
 	guard    cel.ProgramOption
+}
+
+// theLanguage is made once: an environment holds tables of all functions, which would take more memory for each Invariant than all else
+// of it.
+var theLanguage = sync.OnceValues(newLanguage)
+
+func newLanguage() (l language, err error) {
+	set, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
+		IntroducedVersion: languageVersion,
+		EnvOptions:        []cel.EnvOption{cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
+	})
+	if err != nil {
+		return l, err
+	}
+	l.one = set.NewExpressionsEnv()
+	if l.two, err = l.one.Extend(cel.Variable(nameOldSelf, cel.DynType)); err != nil {
+		return l, err
+	}
+	l.guard, err = guard(l.one)
+	return l, err
+}
+
+// compiler compiles one expression after another and keeps the first fault.
+type compiler struct {
+	language
 	// names are those that the expressions use.
 	names map[string]bool
 	fault *verdict.Fault
 }
 
 func newCompiler() (*compiler, error) {
-	set, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
-		IntroducedVersion: languageVersion,
-		EnvOptions:        []cel.EnvOption{cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
-	})
-	if err != nil {
-		return nil, err
-	}
-	c := &compiler{one: set.NewExpressionsEnv(), names: map[string]bool{}}
-	if c.two, err = c.one.Extend(cel.Variable(nameOldSelf, cel.DynType)); err != nil {
-		return nil, err
-	}
-	c.guard, err = guard(c.one)
-	return c, err
+	l, err := theLanguage()
+	return &compiler{language: l, names: map[string]bool{}}, err
 }
 
 func (c *compiler) compile(env *cel.Env, field, source string, want *cel.Type) *expression {

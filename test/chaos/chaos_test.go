@@ -31,8 +31,8 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Those that play at once wait more than they work.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	// Scenarios that run beside each other mostly wait for cycles: more of them than there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin, After: table.print})
