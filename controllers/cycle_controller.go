@@ -41,6 +41,8 @@ const (
 	skippedRetry = 500 * time.Millisecond
 	// turnRetry is when a cycle is tried again whose namespace has its share of the workers.
 	turnRetry = 50 * time.Millisecond
+	// reportRetry is when statuses are written on that one turn was too short for: as soon as others have had theirs.
+	reportRetry = time.Millisecond
 	// lookWatchdog is when a cycle whose look is under way looks again, should its end ever go unnoticed.
 	lookWatchdog = 90 * time.Second
 )
@@ -173,7 +175,11 @@ func (r *CycleReconciler) Reconcile(ctx context.Context, request reconcile.Reque
 		r.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
-	return reconcile.Result{RequeueAfter: r.advance(ctx, log, s)}, nil
+	again := r.advance(ctx, log, s)
+	if r.writeReports(ctx, log, s) {
+		again = min(again, reportRetry)
+	}
+	return reconcile.Result{RequeueAfter: again}, nil
 }
 
 // advance takes the cycle one step on and says when to look again.
@@ -191,7 +197,7 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 	if len(due) == 0 {
 		// Without a check there is still something to do: to take over, to release, to report a suspension. What was refused a moment
 		// ago waits for the next tick.
-		if over == nil && (!s.recorded || s.idle()) {
+		if over == nil && len(s.unwritten) == 0 && (!s.recorded || s.idle()) {
 			r.finish(ctx, log, s, &look{tick: now, began: now, finished: now})
 		}
 		return s.untilNextTick(now)
@@ -237,7 +243,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if errors.Is(err, errStale) || recorder.fresh() != nil {
 		return
 	}
-	r.report(ctx, log, s, c, results)
+	r.report(s, c, results, r.Clock.Now().Add(recorder.freshFor()))
 	cycleDuration.Observe(r.Clock.Since(began).Seconds() + began.Sub(l.finished).Seconds())
 }
 

@@ -1,8 +1,11 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -31,9 +34,17 @@ const (
 	reasonSuspended    = "Suspended"
 )
 
-// report writes what the cycle saw into the Invariants' statuses, their metrics and the tally. A status that cannot
-// be written now is written by a later cycle.
-func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope, c ledger.Cycle, results map[string]judge.Result) {
+// unwritten is what is still to be written into an Invariant's status.
+type unwritten struct {
+	invariant *v1alpha1.Invariant
+	status    v1alpha1.InvariantStatus
+	// until is when what it says is too old to be written.
+	until time.Time
+}
+
+// report notes what the cycle saw for the Invariants' statuses, and counts it in their metrics and the tally. A status that is not
+// written in time is noted anew by a later cycle.
+func (r *CycleReconciler) report(s *scope, c ledger.Cycle, results map[string]judge.Result, until time.Time) {
 	for name, invariant := range s.invariants {
 		r.announceMute(s.checks[name], invariant, c.Now)
 		result, judged := results[name]
@@ -42,17 +53,44 @@ func (r *CycleReconciler) report(ctx context.Context, log logr.Logger, s *scope,
 		}
 		status := nextStatus(invariant, &result.Judgement, s.memory[name], c.Now)
 		r.count(s, c.Invariants[name], &result.Judgement, c.Now)
-		if !worthWriting(invariant.Status, status) {
+		delete(s.unwritten, name)
+		if worthWriting(invariant.Status, status) {
+			s.unwritten[name] = unwritten{invariant, status, until}
+		}
+	}
+	r.tally.keep(s.key, s.invariants)
+}
+
+// reportTime is how long a worker writes statuses of one system before it turns to others: when all Invariants of many systems turn at
+// once, what they say must not keep the rest waiting.
+const reportTime = 50 * time.Millisecond
+
+// writeReports writes statuses for as long as it is this system's turn, and tells whether some are left. Those that keep what is inside a
+// grace period come first.
+func (r *CycleReconciler) writeReports(ctx context.Context, log logr.Logger, s *scope) (left bool) {
+	began := r.Clock.Now()
+	for _, name := range slices.SortedFunc(maps.Keys(s.unwritten), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(s.unwritten[b].status.Pending), len(s.unwritten[a].status.Pending)), cmp.Compare(a, b))
+	}) {
+		if r.Clock.Since(began) >= reportTime {
+			return true
+		}
+		u := s.unwritten[name]
+		delete(s.unwritten, name)
+		if r.Clock.Now().After(u.until) {
 			continue
 		}
-		switch err := r.patchStatus(ctx, invariant, status); {
+		limited, cancel := context.WithTimeout(ctx, u.until.Sub(r.Clock.Now()))
+		err := r.patchStatus(limited, u.invariant, u.status)
+		cancel()
+		switch {
 		case err == nil:
-			r.announceConditions(invariant, status)
+			r.announceConditions(u.invariant, u.status)
 		case !isConflict(err):
 			log.Error(err, "report not written")
 		}
 	}
-	r.tally.keep(s.key, s.invariants)
+	return false
 }
 
 // nextStatus is the status of an Invariant after a check, or while it is suspended.

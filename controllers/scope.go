@@ -32,6 +32,8 @@ type system struct {
 	lastWrite map[string]time.Time
 	// recorded: a whole cycle was written since this process began. Until then every open ticket is.
 	recorded bool
+	// unwritten are the statuses of Invariants that are still to be written.
+	unwritten map[string]unwritten
 	// open are the tickets that were open at the last cycle.
 	open map[string]*v1alpha1.Ticket
 	// highest is the highest number of a ticket that the system is known to have had: no number is used again.
@@ -105,7 +107,7 @@ func (r *CycleReconciler) systemOf(key types.NamespacedName) *system {
 	defer r.mu.Unlock()
 	if r.systems[key] == nil {
 		r.systems[key] = &system{checks: map[string]*check{}, memory: map[string]ledger.Memory{},
-			uncounted: map[string]ledger.Uncounted{}, lastWrite: map[string]time.Time{}, open: map[string]*v1alpha1.Ticket{}}
+			uncounted: map[string]ledger.Uncounted{}, lastWrite: map[string]time.Time{}, open: map[string]*v1alpha1.Ticket{}, unwritten: map[string]unwritten{}}
 	}
 	return r.systems[key]
 }

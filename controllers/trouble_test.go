@@ -59,6 +59,40 @@ func TestACycleThatPanicsIsRunAgainAndLosesNothing(t *testing.T) {
 	b.wantTickets(v1alpha1.Open)
 }
 
+func TestReportsOfOneSystemLeaveOthersTheirTurn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, name := range []string{"one", "two", "three"} {
+		b.invariant(name)
+	}
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				b.clock.Step(reportTime)
+				return c.SubResource(sub).Patch(ctx, o, p, opts...)
+			},
+		})
+	}
+	b.restart()
+	b.reconcile()
+	for want := 1; want <= 3; want++ {
+		written := 0
+		for _, name := range []string{"one", "two", "three"} {
+			if b.getInvariant(name).Status.LastCheckTime != nil {
+				written++
+			}
+		}
+		if written != want {
+			t.Errorf("after %d turns %d reports are written", want, written)
+		}
+		result, err := b.monitor.Reconcile(b.ctx, reconcile.Request{NamespacedName: b.key()})
+		must(t, err)
+		if soon := result.RequeueAfter <= reportRetry; soon != (want == 1) {
+			t.Errorf("after %d turns and one more, the next comes in %v", want, result.RequeueAfter)
+		}
+	}
+}
+
 func TestWhatOneTicketIsRefusedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
