@@ -69,6 +69,8 @@ type process struct {
 	// sees is what its present look says of each store, and looked when that look was.
 	sees   string
 	looked time.Time
+	// missed: it was told in this cycle that there is no Invariant.
+	missed bool
 	// resumed is when the call before this one was answered.
 	resumed time.Time
 	// first: it is in its first cycle. cycles counts those that it began.

@@ -97,12 +97,8 @@ func newWorld(s *scenario, reached map[string]int, known map[uint64]merged) *wor
 	w := &world{scenario: s, left: s.bounds.more(*modelDepth), width: len(s.sees[0][0]), began: began, clock: testingclock.NewFakeClock(began),
 		server: &apiServer{objects: objects{}, versions: map[objectKey]int{}, merged: known}, indexes: modelIndexes{}, did: map[string]bool{}, record: newRecord(), reached: reached}
 	w.server.written = w.written
-	spec := modelSpec
-	if s.grace > 0 {
-		spec.GracePeriod = &v1alpha1.Duration{Duration: metav1.Duration{Duration: s.grace}}
-	}
 	w.try(addIndexes(nil, w.indexes)) //nolint:staticcheck // nothing uses the context
-	w.try(w.server.create(nil, &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: modelNamespace, Name: modelInvariant, Generation: 1}, Spec: spec}))
+	w.try(w.server.create(nil, w.invariant()))
 	for i := range s.monitors {
 		w.slots = append(w.slots, nil)
 		w.restart(i)
@@ -263,7 +259,7 @@ func (w *world) steps(p *process) []option {
 
 // begin begins a process's cycle.
 func (w *world) begin(p *process, sees string) {
-	p.sees = sees
+	p.sees, p.missed = sees, false
 	w.look(p)
 	if p.first {
 		p.over = map[*process]uint64{}
@@ -334,7 +330,11 @@ func (w *world) acts() []option {
 		if slices.ContainsFunc(w.slots, busy) && !slices.ContainsFunc(w.slots, touches) {
 			continue
 		}
-		w.server.objects.each(kind, func(o client.Object, _ uint64) {
+		of := w.server.objects
+		if act == "create Invariant" {
+			of = w.absent()
+		}
+		of.each(kind, func(o client.Object, _ uint64) {
 			if name := act + " " + o.GetName(); !w.did[name] {
 				if do := w.act(act, o); do != nil {
 					all = append(all, option{"a person does " + name, func() {
@@ -350,6 +350,22 @@ func (w *world) acts() []option {
 	return all
 }
 
+// absent is the Invariant where it was deleted.
+func (w *world) absent() objects {
+	if exists, _ := w.checked(); exists {
+		return nil
+	}
+	return objects{{invariantKind, modelInvariant}: stored{object: w.invariant()}}
+}
+
+func (w *world) invariant() *v1alpha1.Invariant {
+	spec := modelSpec
+	if w.grace > 0 {
+		spec.GracePeriod = &v1alpha1.Duration{Duration: metav1.Duration{Duration: w.grace}}
+	}
+	return &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: modelNamespace, Name: modelInvariant, Generation: 1}, Spec: spec}
+}
+
 // act is what an act does to an object; nil where it makes no sense. No act may be refused, whatever the monitor writes.
 func (w *world) act(act string, o client.Object) func() {
 	ticket, _ := o.(*v1alpha1.Ticket)
@@ -362,6 +378,8 @@ func (w *world) act(act string, o client.Object) func() {
 	switch act {
 	case "delete ticket", "delete Invariant":
 		return func() { w.server.remove(keyOf(o)) }
+	case "create Invariant":
+		return func() { w.try(w.server.create(nil, o)) }
 	case "suspend Invariant":
 		return func() {
 			next := o.(*v1alpha1.Invariant).DeepCopy()
@@ -437,6 +455,12 @@ var scenarios = []scenario{
 		people: []string{"hold", "delete Invariant"},
 		bounds: bounds{ticks: 2, acts: 2, lags: 1},
 		wants:  []string{"hold", "delete Invariant", "resolved as InvariantDeleted"},
+	},
+	{
+		name: "somebody deletes the Invariant and thinks better of it", monitors: 1, sees: [][]string{{"v"}},
+		people: []string{"delete Invariant", "create Invariant"},
+		bounds: bounds{ticks: 2, acts: 2, lags: 1},
+		wants:  []string{"create Invariant", "a cache lags", "resolved as InvariantDeleted"},
 	},
 	{
 		name: "two monitors", monitors: 2, sees: [][]string{{"v", "s"}},
