@@ -182,7 +182,7 @@ func (w *world) options() []option {
 			all = append(all, w.steps(p)...)
 		}
 	}
-	if w.left.ticks > 0 && w.mayLeave() && (w.running == nil || w.running.waits.does > cachedRead) && slices.ContainsFunc(w.slots, func(p *process) bool { return p.ran }) {
+	if w.left.ticks > 0 && w.mayLeave() && (w.running == nil || w.running.waits.does > cachedRead) && slices.ContainsFunc(w.slots, func(p *process) bool { return p.ran || p.busy() }) {
 		all = append(all, option{"an interval passes", w.pass})
 	}
 	for i, p := range w.slots {
