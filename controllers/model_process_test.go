@@ -112,10 +112,8 @@ func (p *process) start() {
 	s := p.monitor.systemOf(modelSystem)
 	p.cache[invariantKind].each(invariantKind, func(o client.Object, _ uint64) {
 		invariant := o.(*v1alpha1.Invariant)
-		if invariant.Generation == 1 {
-			s.memory[invariant.Name] = ledger.Recall(&invariant.Status)
-			s.checks[invariant.Name] = &check{uid: invariant.UID, generation: 1, program: modelProgram()}
-		}
+		s.memory[invariant.Name] = ledger.Recall(&invariant.Status)
+		s.checks[invariant.Name] = &check{uid: invariant.UID, generation: invariant.Generation, program: modelProgram()}
 	})
 }
 
