@@ -69,6 +69,8 @@ type process struct {
 	// sees is what its present look says of each store, and looked when that look was.
 	sees   string
 	looked time.Time
+	// missed: it was told in this cycle that there is no Invariant.
+	missed bool
 	// resumed is when the call before this one was answered.
 	resumed time.Time
 	// first: it is in its first cycle. cycles counts those that it began.
@@ -110,10 +112,8 @@ func (p *process) start() {
 	s := p.monitor.systemOf(modelSystem)
 	p.cache[invariantKind].each(invariantKind, func(o client.Object, _ uint64) {
 		invariant := o.(*v1alpha1.Invariant)
-		if invariant.Generation == 1 {
-			s.memory[invariant.Name] = ledger.Recall(&invariant.Status)
-			s.checks[invariant.Name] = &check{uid: invariant.UID, generation: 1, program: modelProgram()}
-		}
+		s.memory[invariant.Name] = ledger.Recall(&invariant.Status)
+		s.checks[invariant.Name] = &check{uid: invariant.UID, generation: invariant.Generation, program: modelProgram()}
 	})
 }
 

@@ -81,6 +81,8 @@ func (w *world) written(p *process, before, after client.Object) {
 	case is == nil && was != nil:
 		w.ticketDeleted(was)
 	case is == nil:
+		// The Invariant is deleted, and all that was known of it.
+		clear(w.record.since)
 	case was == nil:
 		w.ticketCreated(p, is)
 	default:
@@ -192,8 +194,8 @@ func (w *world) cleared(p *process, is *v1alpha1.Ticket, was v1alpha1.ViolationS
 				w.fail("store %s of %s is cleared, but %s saw %q", e.StoreID, is.Name, p.name, p.sees)
 			}
 		case v1alpha1.InvariantDeleted:
-			if len(w.server.objects.of(invariantKind)) > 0 {
-				w.fail("%s says that its Invariant was deleted, but that exists", is.Name)
+			if !p.missed {
+				w.fail("%s says that its Invariant was deleted, but %s was not told so", is.Name, p.name)
 			}
 		}
 	}
@@ -308,7 +310,7 @@ func (w *world) nothingStays(who string) {
 		return
 	}
 	for _, ticket := range w.server.tickets() {
-		if ticket.IsOpen() && !ticket.Held() && !(w.record.deleted && ticket.HasWords()) {
+		if ticket.IsOpen() && !ticket.Held() && (!w.record.deleted || !ticket.HasWords()) {
 			w.fail("after a cycle of %s that saw all satisfied, %s stays open", who, ticket.Name)
 		}
 	}

@@ -120,11 +120,6 @@ func keyOf(o client.Object) objectKey {
 	return objectKey{invariantKind, o.GetName()}
 }
 
-func (s *apiServer) ticket(name string) *v1alpha1.Ticket {
-	ticket, _ := s.objects[objectKey{ticketKind, name}].object.(*v1alpha1.Ticket)
-	return ticket
-}
-
 func (s *apiServer) tickets() (tickets []*v1alpha1.Ticket) {
 	s.objects.each(ticketKind, func(o client.Object, _ uint64) { tickets = append(tickets, o.(*v1alpha1.Ticket)) })
 	return tickets
@@ -410,6 +405,7 @@ func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.O
 	}
 	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: kind}, func() error {
 		hash, err := r.p.world.server.get(objectKey{kind, name.Name}, into)
+		r.p.missed = r.p.missed || (kind == invariantKind && err != nil)
 		r.p.history = mix(r.p.history, hash)
 		return err
 	})

@@ -49,7 +49,8 @@ func (b bounds) more(depth int) bounds {
 	return b
 }
 
-// allUsed: an execution came to its end, and all that the bounds allow had happened in it.
+// allUsed: an execution came to its end, and all that the bounds allow had happened in it. Nobody does the same to an object
+// twice, so that there may be no more for people to do in a deeper one.
 const allUsed = "all bounds used up"
 
 // scenario is what can happen, and how often.
@@ -97,12 +98,8 @@ func newWorld(s *scenario, reached map[string]int, known map[uint64]merged) *wor
 	w := &world{scenario: s, left: s.bounds.more(*modelDepth), width: len(s.sees[0][0]), began: began, clock: testingclock.NewFakeClock(began),
 		server: &apiServer{objects: objects{}, versions: map[objectKey]int{}, merged: known}, indexes: modelIndexes{}, did: map[string]bool{}, record: newRecord(), reached: reached}
 	w.server.written = w.written
-	spec := modelSpec
-	if s.grace > 0 {
-		spec.GracePeriod = &v1alpha1.Duration{Duration: metav1.Duration{Duration: s.grace}}
-	}
 	w.try(addIndexes(nil, w.indexes)) //nolint:staticcheck // nothing uses the context
-	w.try(w.server.create(nil, &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: modelNamespace, Name: modelInvariant, Generation: 1}, Spec: spec}))
+	w.try(w.server.create(nil, w.invariant()))
 	for i := range s.monitors {
 		w.slots = append(w.slots, nil)
 		w.restart(i)
@@ -147,7 +144,7 @@ func (w *world) run(choose func(uint64, []option) (option, bool)) string {
 		}
 		next.do()
 		w.everywhere()
-		if w.over && w.left == (bounds{}) {
+		if w.over && w.left == (bounds{acts: min(w.left.acts, *modelDepth)}) {
 			w.reached[allUsed]++
 		}
 	}
@@ -186,7 +183,7 @@ func (w *world) options() []option {
 			all = append(all, w.steps(p)...)
 		}
 	}
-	if w.left.ticks > 0 && w.mayLeave() && (w.running == nil || w.running.waits.does > cachedRead) && slices.ContainsFunc(w.slots, func(p *process) bool { return p.ran }) {
+	if w.left.ticks > 0 && w.mayLeave() && (w.running == nil || w.running.waits.does > cachedRead) && slices.ContainsFunc(w.slots, func(p *process) bool { return p.ran || p.busy() }) {
 		all = append(all, option{"an interval passes", w.pass})
 	}
 	for i, p := range w.slots {
@@ -263,7 +260,7 @@ func (w *world) steps(p *process) []option {
 
 // begin begins a process's cycle.
 func (w *world) begin(p *process, sees string) {
-	p.sees = sees
+	p.sees, p.missed = sees, false
 	w.look(p)
 	if p.first {
 		p.over = map[*process]uint64{}
@@ -334,7 +331,11 @@ func (w *world) acts() []option {
 		if slices.ContainsFunc(w.slots, busy) && !slices.ContainsFunc(w.slots, touches) {
 			continue
 		}
-		w.server.objects.each(kind, func(o client.Object, _ uint64) {
+		of := w.server.objects
+		if act == "create Invariant" {
+			of = w.absent()
+		}
+		of.each(kind, func(o client.Object, _ uint64) {
 			if name := act + " " + o.GetName(); !w.did[name] {
 				if do := w.act(act, o); do != nil {
 					all = append(all, option{"a person does " + name, func() {
@@ -350,6 +351,22 @@ func (w *world) acts() []option {
 	return all
 }
 
+// absent is the Invariant where it was deleted.
+func (w *world) absent() objects {
+	if exists, _ := w.checked(); exists {
+		return nil
+	}
+	return objects{{invariantKind, modelInvariant}: stored{object: w.invariant()}}
+}
+
+func (w *world) invariant() *v1alpha1.Invariant {
+	spec := modelSpec
+	if w.grace > 0 {
+		spec.GracePeriod = &v1alpha1.Duration{Duration: metav1.Duration{Duration: w.grace}}
+	}
+	return &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: modelNamespace, Name: modelInvariant, Generation: 1}, Spec: spec}
+}
+
 // act is what an act does to an object; nil where it makes no sense. No act may be refused, whatever the monitor writes.
 func (w *world) act(act string, o client.Object) func() {
 	ticket, _ := o.(*v1alpha1.Ticket)
@@ -362,10 +379,13 @@ func (w *world) act(act string, o client.Object) func() {
 	switch act {
 	case "delete ticket", "delete Invariant":
 		return func() { w.server.remove(keyOf(o)) }
+	case "create Invariant":
+		return func() { w.try(w.server.create(nil, o)) }
 	case "suspend Invariant":
 		return func() {
 			next := o.(*v1alpha1.Invariant).DeepCopy()
-			next.Spec.Suspend, next.Generation = true, 2
+			// Its generation stays, or else each execution compiles it anew.
+			next.Spec.Suspend = true
 			w.server.put(nil, w.server.version(next))
 		}
 	case "hold", "unhold":
@@ -439,6 +459,12 @@ var scenarios = []scenario{
 		wants:  []string{"hold", "delete Invariant", "resolved as InvariantDeleted"},
 	},
 	{
+		name: "somebody deletes the Invariant and thinks better of it", monitors: 1, sees: [][]string{{"v"}},
+		people: []string{"delete Invariant", "create Invariant"},
+		bounds: bounds{ticks: 2, acts: 2, lags: 1},
+		wants:  []string{"create Invariant", "a cache lags", "resolved as InvariantDeleted"},
+	},
+	{
 		name: "two monitors", monitors: 2, sees: [][]string{{"v", "s"}},
 		bounds: bounds{ticks: 1, switches: 1},
 		wants:  []string{"resolved as Cleared"},
@@ -451,7 +477,7 @@ var scenarios = []scenario{
 	{
 		name: "two monitors whose ticket somebody deletes", monitors: 2, sees: [][]string{{"v"}},
 		people: []string{"delete ticket"},
-		bounds: bounds{ticks: 1, switches: 1, acts: 1},
+		bounds: bounds{switches: 1, acts: 1},
 		wants:  []string{"delete ticket", "two open tickets hold one violation"},
 	},
 	{
