@@ -75,7 +75,7 @@ func (t *takeovers) facts() []string {
 		if len(took) == 0 {
 			continue
 		}
-		quantile := func(q int) time.Duration { return took[min(len(took)-1, len(took)*q/100)].Round(10 * time.Millisecond) }
+		quantile := func(q int) time.Duration { return took[(len(took)*q+99)/100-1].Round(10 * time.Millisecond) }
 		facts = append(facts, fmt.Sprintf("%d x %s: the next leader wrote within p50 %s, p99 %s, max %s%s",
 			len(took), how.ending, quantile(50), quantile(99), quantile(100), how.target))
 	}
