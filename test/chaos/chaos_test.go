@@ -32,8 +32,12 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// Scenarios that run beside each other mostly wait for cycles: more of them than there are processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
+	}
+	if *long {
+		// Somebody runs it by hand, on a machine that has nothing else to do.
+		busy.Late = 1500 * time.Millisecond
 	}
 	installed.Main(m, installed.Options{Root: "../..", Programs: []string{"cmd/operator"}, Plane: &plane, Bin: &bin, After: table.print})
 }
@@ -44,6 +48,14 @@ func shortOr[T any](short, longForm T) T {
 		return longForm
 	}
 	return short
+}
+
+// beside lets the short form of a scenario run beside the others. In the long form each has the machine for itself.
+func beside(t *testing.T) {
+	t.Helper()
+	if !*long {
+		t.Parallel()
+	}
 }
 
 // dice makes the choices of a scenario. The seed that repeats them is logged.

@@ -88,6 +88,7 @@ func (m *offsetMonitor) goesOn() {
 // TestClocks steps the monitor's clock by an hour between and within its cycles, and hands over to monitors whose clocks are off. What
 // is timed while a clock is set may end earlier or later by as much; nothing is lost, doubled, resolved unseen, or stuck for an hour.
 func TestClocks(t *testing.T) {
+	beside(t)
 	t.Run("stepped", func(t *testing.T) {
 		t.Parallel()
 		clocks(t, shortOr(2, 60), stepped)

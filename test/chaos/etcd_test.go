@@ -29,6 +29,7 @@ const etcdTimeout = time.Second
 // TestEtcdCluster watches a real etcd cluster of three members as config/samples/etcd does, while its members are killed, paused, cut
 // off from each other and from the monitor, and the monitor is killed too. What was true, each member is asked ten times a second.
 func TestEtcdCluster(t *testing.T) {
+	beside(t)
 	s := newStage(t, plane)
 	y := s.system("watched", 1)
 	c := s.etcd()

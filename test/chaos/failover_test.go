@@ -84,6 +84,7 @@ func (t *takeovers) facts() []string {
 
 // TestFailover ends leaders in all ways, and wants that the next one goes on where they were, even where both write.
 func TestFailover(t *testing.T) {
+	beside(t)
 	began, measured := time.Now(), &takeovers{took: map[ending][]time.Duration{}}
 	lanes := shortOr([][]ending{{killed}, {ended, pausedAtRenewal}}, long4(*failovers))
 	t.Run("lanes", func(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 // TestFloods brings more at once than a monitor ever sees on a good day, and wants all of it in tickets, in bounded memory, and nobody
 // else delayed.
 func TestFloods(t *testing.T) {
+	beside(t)
 	for _, flood := range []struct {
 		name  string
 		comes func(*stage)

@@ -20,9 +20,10 @@ var busy = history.Tolerance{Early: 2 * time.Second, Late: 4 * time.Second}
 
 // TestKills kills the monitor at random moments, and at each write of a cycle in turn: before it, after it, and with its answer lost.
 func TestKills(t *testing.T) {
+	beside(t)
 	s := newStage(t, plane)
 	kills := shortOr(6, *kills)
-	const lanes = 3
+	lanes := shortOr(3, 8)
 	var wg sync.WaitGroup
 	for lane := range lanes {
 		y := s.system(fmt.Sprint(lane), 4)
@@ -48,7 +49,7 @@ func (y *system) killed(kills int) {
 			y.stage.Errorf("%s did not look within %s of its start %d", m.name, startsWithin, kill)
 		}
 		if kill%2 == 0 {
-			wait(living, between(rng, 0, 6*time.Second))
+			wait(living, between(rng, 0, 9*time.Second))
 			m.kill()
 		} else {
 			m.killAtWrite(living, kill/2)

@@ -31,6 +31,7 @@ var (
 
 // TestOutages takes the API server away in all the ways in which it can be away, while systems live and people work.
 func TestOutages(t *testing.T) {
+	beside(t)
 	if !*long {
 		newOutages(newStage(t, plane)).play()
 		return
