@@ -113,7 +113,8 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 		}
 	}
 	defer maps.Copy(before, open)
-	for name, ticket := range before {
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		ticket := before[name]
 		if open[name] != nil {
 			continue
 		}
@@ -282,7 +283,7 @@ func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
 			delete(missing, ticket.Name)
 		}
 	}
-	for name := range missing {
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		var ticket v1alpha1.Ticket
 		err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
 		if client.IgnoreNotFound(err) != nil {

@@ -266,15 +266,14 @@ func (y *system) allTogether(broken bool) {
 func floodOfFlaps(s *stage) {
 	t := s.tolled()
 	across := s.systemOf(&system{namespace: s.space("across"), name: "across", interval: interval, aspects: aspects[:1]}, 1)
-	within := s.systemOf(&system{namespace: s.space("within"), name: "within", interval: interval, aspects: []aspect{{name: "slow", resolveAfter: shortOr(2*time.Second, 20*time.Second)}}}, 1)
+	within := s.systemOf(&system{namespace: s.space("within"), name: "within", interval: interval, aspects: []aspect{{name: "slow", resolveAfter: shortOr(5*time.Second, 20*time.Second)}}}, 1)
 	across.monitored()
 	within.monitored()
 	t.start()
-	rng := s.fork()
-	least, most := 1100*time.Millisecond, shortOr(1200*time.Millisecond, 4*time.Second)
-	for end := time.Now().Add(shortOr(8500*time.Millisecond, 12*time.Minute)); time.Now().Before(end) && wait(s.ctx, between(rng, least, most)); {
-		across.turn(across.aspects[0], "1")
-		within.turn(within.aspects[0], "1")
+	if *long {
+		s.flapAtRandom(across, within, 12*time.Minute)
+	} else {
+		s.flapInTurn(across, within, v1alpha1.DefaultFlappingThreshold+1)
 	}
 	across.heal()
 	s.eventually("what flapped in tickets of its own is resolved", 10*time.Second, func() bool { return len(across.open()) == 0 })
@@ -288,6 +287,31 @@ func floodOfFlaps(s *stage) {
 	facts := []string{fmt.Sprintf("%d flaps", flaps), s.eventsOf(flaps, across, within)}
 	within.heal()
 	s.settled(busy, append(facts, t.paid()...)...)
+}
+
+// flapAtRandom turns the stores of two systems again and again.
+func (s *stage) flapAtRandom(across, within *system, lasts time.Duration) {
+	rng := s.fork()
+	for end := time.Now().Add(lasts); time.Now().Before(end) && wait(s.ctx, between(rng, 1100*time.Millisecond, 4*time.Second)); {
+		across.turn(across.aspects[0], "1")
+		within.turn(within.aspects[0], "1")
+	}
+}
+
+// flapInTurn turns the stores of two systems as soon as their tickets say how they are, so many times.
+func (s *stage) flapInTurn(across, within *system, times int) {
+	for flap := range times {
+		across.turn(across.aspects[0], "1")
+		within.turn(within.aspects[0], "1")
+		s.eventually("both tickets say that the store is ill", time.Minute, func() bool {
+			return len(across.open()) == 1 && len(within.open()) == 1 && int(within.open()[0].Status.Violations[0].Recurrences) == flap
+		})
+		across.turn(across.aspects[0], "1")
+		within.turn(within.aspects[0], "1")
+		s.eventually("both tickets say that the store is well", time.Minute, func() bool {
+			return len(across.open()) == 0 && len(within.open()) == 1 && within.open()[0].Status.Violations[0].SatisfiedSinceTime != nil
+		})
+	}
 }
 
 // everyFlapHasItsTicket wants a ticket for each time that a look saw the store broken anew, and that each says what it has to say of
