@@ -73,12 +73,18 @@ fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stay
 
 # How long the parts of make chaos run that end by the clock; SEED repeats the choices of an earlier run, RUN picks scenarios.
 CHAOSTIME ?= 1h
+# How much more than in make test may happen in the model of a cycle's writes.
+DEPTH ?= 1
 SEED ?= 0
 RUN ?= .
 
 .PHONY: chaos
 chaos: controlplane $(if $(PROMETHEUS),,bin/prometheus) ## Kill, stop, cut off, flood and confuse the monitor for hours, and check all that it wrote. SEED repeats a run.
 	go test -count=1 -v -timeout=12h -run '$(RUN)' ./test/chaos -args -long -for=$(CHAOSTIME) -seed=$(SEED)
+
+.PHONY: model
+model: controlplane ## Try all orders of a cycle's reads and writes, with more in each than make test has: DEPTH 1 takes an hour or so.
+	go test -count=1 -v -timeout=12h -run TestModel ./controllers -args -model.depth=$(DEPTH)
 
 .PHONY: guards
 guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each. Takes half an hour.

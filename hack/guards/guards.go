@@ -31,7 +31,7 @@ var guards = []guard{
 	{
 		name: "the live read before opening", rule: oneTicket,
 		file: recordFile, old: "live := len(plan.Open) == 0", without: "live := true",
-		pkg: controllers, test: "Rule3|Lag",
+		pkg: controllers, test: "Model",
 	},
 	{
 		name: "the deterministic name", rule: oneTicket,
@@ -85,7 +85,7 @@ var guards = []guard{
 	},
 	{
 		name: "tickets are written before Invariants", rule: crash,
-		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(ctx, log, s, c, results)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
+		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(s, c, results, r.Clock.Now().Add(recorder.freshFor()))\n\tr.writeReports(ctx, log, s)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
 		pkg: controllers, test: "Rule8|Model",
 	},
 	{
@@ -95,7 +95,7 @@ var guards = []guard{
 	},
 	{
 		name: "an old observation writes nothing", rule: crash,
-		file: recordFile, old: "if age > interval+timeout {", without: "if age > interval+timeout+1000*time.Hour {",
+		file: recordFile, old: "if r.freshFor() < 0 {", without: "if r.freshFor() < -1000*time.Hour {",
 		pkg: controllers, test: "OlderThanAnInterval",
 	},
 	{
@@ -117,6 +117,31 @@ var guards = []guard{
 		name: "a cycle that fails is run again", rule: crash,
 		file: "controllers/cycle_controller.go", old: "result = reconcile.Result{RequeueAfter: r.Interval}\n\t\t}", without: "result = reconcile.Result{}\n\t\t}",
 		pkg: controllers, test: "Panics",
+	},
+	{
+		name: "what came back and could not be written is remembered", rule: crash,
+		file: recordFile, old: "if err != nil && !r.written[update.Ticket.Name] {", without: "if false {",
+		pkg: controllers, test: "WhatCameBack",
+	},
+	{
+		name: "what a ticket knew that is deleted under a cycle is remembered", rule: crash,
+		file: recordFile, old: "case err != nil && k.IsOpen():", without: "case false:",
+		pkg: controllers, test: "Model",
+	},
+	{
+		name: "a look that is too old is not reported", rule: crash,
+		file: "controllers/cycle_controller.go", old: "if errors.Is(err, errStale) || recorder.fresh() != nil {", without: "if errors.Is(err, errStale) {",
+		pkg: controllers, test: "Model",
+	},
+	{
+		name: "reads that fail keep nothing from being written", rule: crash,
+		file: recordFile, old: "if err != nil && !live {", without: "if false {",
+		pkg: controllers, test: "WhileNothingCanBeRead",
+	},
+	{
+		name: "only who has the lease gives it up", rule: crash,
+		file: "cmd/operator/lease.go", old: "if record.HolderIdentity == \"\" && l.holder != l.Identity() {", without: "if false {",
+		pkg: "./cmd/operator", test: "Lease|Leader",
 	},
 	{
 		name: "a recurrence within a window flaps", rule: flapping,
@@ -142,6 +167,16 @@ var guards = []guard{
 		name: "a ticket is removed only as it was read", rule: hold,
 		file: "controllers/retention.go", old: "client.Preconditions{UID: &ticket.UID, ResourceVersion: &ticket.ResourceVersion}", without: "client.Preconditions{}",
 		pkg: controllers, test: "Newest|Retention|Removed|Kept|Hold",
+	},
+	{
+		name: "evidence leaves time to open the ticket", rule: "10. Bounded",
+		file: recordFile, old: "min(evidenceTime, r.freshFor()/2)", without: "evidenceTime",
+		pkg: "./test/chaos", test: "Floods/SlowEvidence",
+	},
+	{
+		name: "a system's reports leave others their turn", rule: "2. One cycle, one look",
+		file: "controllers/report.go", old: "if r.Clock.Since(began) >= reportTime {", without: "if false {",
+		pkg: controllers, test: "ReportsOfOne",
 	},
 	{
 		name: "a namespace has its share of the workers", rule: "2. One cycle, one look",
