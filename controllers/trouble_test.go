@@ -46,8 +46,8 @@ func TestACycleThatPanicsIsRunAgainAndLosesNothing(t *testing.T) {
 		})
 	}
 	b.restart()
-	b.once(reconcile.Request{NamespacedName: b.key()})
 	b.settle()
+	b.once(reconcile.Request{NamespacedName: b.key()})
 	woken, _ := b.monitor.queue.Get()
 	b.monitor.queue.Done(woken)
 	result, err := b.monitor.Reconcile(b.ctx, woken)
