@@ -325,6 +325,7 @@ func TestAMonitorPausedAfterItOpenedATicketReportsNothingOfWhatItSaw(t *testing.
 	b.source.set("1", "Down")
 	b.writer = meanwhile(func(client.Object) { b.clock.Step(2 * DefaultInterval) })
 	b.restart()
+	b.settle()
 	b.once(reconcile.Request{NamespacedName: b.key()})
 	woken, _ := b.monitor.queue.Get()
 	b.monitor.queue.Done(woken)

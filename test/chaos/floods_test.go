@@ -304,14 +304,22 @@ func (s *stage) flapInTurn(across, within *system, times int) {
 		across.turn(across.aspects[0], "1")
 		within.turn(within.aspects[0], "1")
 		s.eventually("both tickets say that the store is ill", time.Minute, func() bool {
-			return len(across.open()) == 1 && len(within.open()) == 1 && int(within.open()[0].Status.Violations[0].Recurrences) == flap
+			return len(across.open()) == 1 && slices.ContainsFunc(within.entries(), func(e v1alpha1.ViolationStatus) bool { return e.Active && int(e.Recurrences) == flap })
 		})
 		across.turn(across.aspects[0], "1")
 		within.turn(within.aspects[0], "1")
 		s.eventually("both tickets say that the store is well", time.Minute, func() bool {
-			return len(across.open()) == 0 && len(within.open()) == 1 && within.open()[0].Status.Violations[0].SatisfiedSinceTime != nil
+			return len(across.open()) == 0 && slices.ContainsFunc(within.entries(), func(e v1alpha1.ViolationStatus) bool { return e.SatisfiedSinceTime != nil })
 		})
 	}
+}
+
+// entries are what open tickets say of their violations.
+func (y *system) entries() (entries []v1alpha1.ViolationStatus) {
+	for _, ticket := range y.open() {
+		entries = append(entries, ticket.Status.Violations...)
+	}
+	return entries
 }
 
 // everyFlapHasItsTicket wants a ticket for each time that a look saw the store broken anew, and that each says what it has to say of

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -24,10 +25,14 @@ type vitals struct {
 	families          map[string]*dto.MetricFamily
 }
 
-// metricsFlag makes a monitor serve its metrics at a free address, which m.vitals asks.
+// metricsHosts counts the addresses at which monitors serve their metrics.
+var metricsHosts atomic.Int32
+
+// metricsFlag makes a monitor serve its metrics at a free address, which readVitals asks. Each has a loopback address of its own: of
+// those that run beside each other, none takes a port that another has chosen and does not use yet.
 func (s *stage) metricsFlag() (flag, address string) {
 	s.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.1.%d:0", metricsHosts.Add(1)))
 	must(s, err)
 	defer func() { _ = l.Close() }()
 	return "--metrics-bind-address=" + l.Addr().String(), l.Addr().String()
