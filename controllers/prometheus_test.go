@@ -222,10 +222,11 @@ func TestAPrometheusThatHangsHoldsUpATicketForFiveSecondsAtMost(t *testing.T) {
 	if n := len(asked); n == 0 || n > 2*maxEvidence {
 		t.Errorf("%d queries for 100 violations", n)
 	}
-	for _, piece := range ticket.Spec.Violations[0].Snapshot {
-		if piece.Name == "a" && !strings.Contains(piece.Error, "did not answer within") {
-			t.Errorf("the evidence is %+v", piece)
-		}
+	// Whose queries are the first to be asked is nobody's business.
+	if !slices.ContainsFunc(ticket.Spec.Violations[:maxEvidence], func(v v1alpha1.Violation) bool {
+		return strings.Contains(v.Snapshot[0].Error, "did not answer within")
+	}) {
+		t.Errorf("no evidence says that Prometheus did not answer: %+v", ticket.Spec.Violations[:maxEvidence])
 	}
 	for _, v := range ticket.Spec.Violations[:maxEvidence] {
 		if piece := v.Snapshot[2]; piece.Name != "state" || piece.Value != "Down" {
