@@ -59,8 +59,7 @@ lint: bin/golangci-lint ## Run golangci-lint. The first time it is built, which 
 .PHONY: test
 test: controlplane $(if $(PROMETHEUS),,bin/prometheus) manifests generate fmt vet ## Run all tests, against a real API server and Prometheus. TESTFLAGS has more flags.
 	@# Not from the test cache: it does not know of the CRDs and the programs that tests install and build.
-	@# More packages at once than there are processors, because tests mostly wait.
-	go test -count=1 -p=3 $(TESTFLAGS) ./...
+	go test -count=1 $(TESTFLAGS) ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stays in its testdata.
