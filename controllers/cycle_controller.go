@@ -217,17 +217,18 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		return
 	}
 	results := s.judge(ctx, l, r.retained)
-	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted}
-	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, began: l.began, written: map[string]bool{}}
-	// Twice, because the tick may lie an interval before its look.
-	recorder.cycle.Overlap = 2 * recorder.freshFor()
-	if err := recorder.fresh(); err != nil {
+	fresh := s.freshness(r.Clock, l.began, results)
+	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted,
+		// Twice, because the tick may lie an interval before its look.
+		Overlap: 2 * fresh.left()}
+	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, fresh: fresh, written: map[string]bool{}}
+	if err := fresh.check(); err != nil {
 		log.Error(err, "cycle skipped")
 		cyclesSkipped.WithLabelValues("stale").Inc()
 		return
 	}
 	// The next look waits for this cycle: an API server that asks for patience, or answers nobody, gets no more than may still be written.
-	ctx, cancel := context.WithTimeout(ctx, recorder.freshFor())
+	ctx, cancel := context.WithTimeout(ctx, fresh.left())
 	defer cancel()
 	if err := recorder.noteOpen(ctx); err != nil {
 		log.Error(err, "nothing is opened in this cycle; the next one catches up")
@@ -240,10 +241,10 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
 	s.recorded = err == nil
-	if errors.Is(err, errStale) || recorder.fresh() != nil {
+	if errors.Is(err, errStale) || fresh.check() != nil {
 		return
 	}
-	r.report(s, c, results, r.Clock.Now().Add(recorder.freshFor()))
+	r.report(s, c, results, fresh)
 	cycleDuration.Observe(r.Clock.Since(began).Seconds() + began.Sub(l.finished).Seconds())
 }
 

@@ -122,8 +122,7 @@ func TestWhatCameBackWhileNothingCouldBeWrittenKeepsItsTrueAge(t *testing.T) {
 		},
 	})
 	for range 4 {
-		b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, b.system)))
-		b.reconcile()
+		b.cycle()
 	}
 	must(t, b.patchStatus(name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
 	b.monitor.Client = b.cache

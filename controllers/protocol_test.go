@@ -325,11 +325,7 @@ func TestAMonitorPausedAfterItOpenedATicketReportsNothingOfWhatItSaw(t *testing.
 	b.source.set("1", "Down")
 	b.writer = meanwhile(func(client.Object) { b.clock.Step(2 * DefaultInterval) })
 	b.restart()
-	b.settle()
-	b.once(reconcile.Request{NamespacedName: b.key()})
-	woken, _ := b.monitor.queue.Get()
-	b.monitor.queue.Done(woken)
-	b.once(woken)
+	b.once(b.look())
 	b.wantTickets(v1alpha1.Open)
 	if checked := b.getInvariant("store-up").Status.LastCheckTime; checked != nil {
 		t.Errorf("the Invariant is said to be checked at %v", checked)
@@ -485,8 +481,7 @@ func TestASystemHasOneLookAtATime(t *testing.T) {
 		b.clock.Step(DefaultInterval)
 	}
 	close(answer)
-	woken, _ := b.monitor.queue.Get()
-	b.monitor.queue.Done(woken)
+	b.woken()
 	if got := b.source.gets.Load(); got != 1 {
 		t.Errorf("the source was read %d times before it answered once", got)
 	}

@@ -19,7 +19,6 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/judge"
 	"invariant.dev/operator/controllers/ledger"
-	"invariant.dev/operator/controllers/observe"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -36,10 +35,7 @@ const (
 	counterCost = 30 * time.Millisecond
 )
 
-var (
-	errConflict = errors.New("the tickets changed under the cycle's hands")
-	errStale    = errors.New("what was observed is older than an interval, so it is not written")
-)
+var errConflict = errors.New("the tickets changed under the cycle's hands")
 
 // recorder writes one cycle into the tickets of a system.
 type recorder struct {
@@ -47,8 +43,8 @@ type recorder struct {
 	scope      *scope
 	cycle      ledger.Cycle
 	results    map[string]judge.Result
-	// began is when the look at the sources began.
-	began time.Time
+	// fresh is whether what was seen may still be written.
+	fresh freshness
 
 	// unsure: it could not be found out which tickets somebody has deleted. What those knew of the violations that they held is not in
 	// memory yet, so that nothing may open.
@@ -233,7 +229,7 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	}
 	ledger.NoteRecurrences(plan.Open, history, r.cycle.Invariants)
 	for _, part := range ledger.Split(plan.Open) {
-		if err := r.fresh(); err != nil {
+		if err := r.fresh.check(); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(part, func(v v1alpha1.Violation) bool { return !v.Pending }) {
@@ -299,7 +295,7 @@ func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
 // takeEvidence takes the snapshots of the worst violations of a batch. It leaves half of the time in which the batch can be written to
 // the writing: evidence that is slow must keep no ticket from opening.
 func (r *recorder) takeEvidence(ctx context.Context, batch []v1alpha1.Violation) {
-	ctx, cancel := context.WithTimeout(ctx, min(evidenceTime, r.freshFor()/2))
+	ctx, cancel := context.WithTimeout(ctx, min(evidenceTime, r.fresh.left()/2))
 	defer cancel()
 	var group errgroup.Group
 	places := make(chan struct{}, maxQueries)
@@ -336,7 +332,7 @@ func (r *recorder) update(ctx context.Context, u ledger.Update) error {
 		}
 		return nil
 	}
-	if err := r.fresh(); err != nil {
+	if err := r.fresh.check(); err != nil {
 		return err
 	}
 	if err := r.patch(ctx, u.Ticket, u.Status); err != nil {
@@ -375,26 +371,4 @@ func patchTicketStatus(ctx context.Context, c client.Client, ticket *v1alpha1.Ti
 		return fmt.Errorf("write the status of ticket %s/%s: %w", ticket.Namespace, ticket.Name, err)
 	}
 	return nil
-}
-
-// fresh refuses to write what was observed too long ago: a leader that was paused must not write when it wakes up.
-func (r *recorder) fresh() error {
-	if r.freshFor() < 0 {
-		return errStale
-	}
-	return nil
-}
-
-// freshFor is how long what was observed may still be written.
-func (r *recorder) freshFor() time.Duration {
-	interval, timeout := r.scope.interval, time.Duration(0)
-	for name := range r.results {
-		invariant := r.scope.invariants[name]
-		interval = min(interval, r.scope.intervalOf(invariant))
-		timeout = max(timeout, observe.TimeoutOf(&invariant.Spec))
-	}
-	// The wall clock goes on while a virtual machine is suspended, the monotonic one does not.
-	now := r.reconciler.Clock.Now()
-	age := max(now.Sub(r.began), now.Round(0).Sub(r.began.Round(0)))
-	return interval + timeout - age
 }

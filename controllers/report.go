@@ -38,13 +38,12 @@ const (
 type unwritten struct {
 	invariant *v1alpha1.Invariant
 	status    v1alpha1.InvariantStatus
-	// until is when what it says is too old to be written.
-	until time.Time
+	fresh     freshness
 }
 
 // report notes what the cycle saw for the Invariants' statuses, and counts it in their metrics and the tally. A status that is not
 // written in time is noted anew by a later cycle.
-func (r *CycleReconciler) report(s *scope, c ledger.Cycle, results map[string]judge.Result, until time.Time) {
+func (r *CycleReconciler) report(s *scope, c ledger.Cycle, results map[string]judge.Result, fresh freshness) {
 	for name, invariant := range s.invariants {
 		r.announceMute(s.checks[name], invariant, c.Now)
 		result, judged := results[name]
@@ -55,7 +54,7 @@ func (r *CycleReconciler) report(s *scope, c ledger.Cycle, results map[string]ju
 		r.count(s, c.Invariants[name], &result.Judgement, c.Now)
 		delete(s.unwritten, name)
 		if worthWriting(invariant.Status, status) {
-			s.unwritten[name] = unwritten{invariant, status, until}
+			s.unwritten[name] = unwritten{invariant, status, fresh}
 		}
 	}
 	r.tally.keep(s.key, s.invariants)
@@ -77,10 +76,10 @@ func (r *CycleReconciler) writeReports(ctx context.Context, log logr.Logger, s *
 		}
 		u := s.unwritten[name]
 		delete(s.unwritten, name)
-		if r.Clock.Now().After(u.until) {
+		if u.fresh.check() != nil {
 			continue
 		}
-		limited, cancel := context.WithTimeout(ctx, u.until.Sub(r.Clock.Now()))
+		limited, cancel := context.WithTimeout(ctx, u.fresh.left())
 		err := r.patchStatus(limited, u.invariant, u.status)
 		cancel()
 		switch {

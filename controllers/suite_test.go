@@ -214,12 +214,27 @@ func (b *bench) reconcile() {
 	b.t.Helper()
 	b.settle()
 	b.once(reconcile.Request{NamespacedName: b.key()})
-	if !b.looking() {
-		return
+	if b.looking() {
+		b.once(b.woken())
 	}
-	woken, _ := b.monitor.queue.Get()
-	b.monitor.queue.Done(woken)
-	b.once(woken)
+}
+
+// look begins the look that is due and waits for its end. It returns what wakes the system to go on with it.
+func (b *bench) look() reconcile.Request {
+	b.t.Helper()
+	b.settle()
+	b.once(reconcile.Request{NamespacedName: b.key()})
+	if !b.looking() {
+		b.t.Fatal("no look is due")
+	}
+	return b.woken()
+}
+
+// woken waits until a look that is under way wakes its system.
+func (b *bench) woken() reconcile.Request {
+	request, _ := b.monitor.queue.Get()
+	b.monitor.queue.Done(request)
+	return request
 }
 
 // reconcileNow is reconcile without waiting for what others wrote, which costs requests.
@@ -227,9 +242,7 @@ func (b *bench) reconcileNow() {
 	b.t.Helper()
 	b.once(reconcile.Request{NamespacedName: b.key()})
 	for b.looking() {
-		woken, _ := b.monitor.queue.Get()
-		b.monitor.queue.Done(woken)
-		b.once(woken)
+		b.once(b.woken())
 	}
 }
 

@@ -46,11 +46,7 @@ func TestACycleThatPanicsIsRunAgainAndLosesNothing(t *testing.T) {
 		})
 	}
 	b.restart()
-	b.settle()
-	b.once(reconcile.Request{NamespacedName: b.key()})
-	woken, _ := b.monitor.queue.Get()
-	b.monitor.queue.Done(woken)
-	result, err := b.monitor.Reconcile(b.ctx, woken)
+	result, err := b.monitor.Reconcile(b.ctx, b.look())
 	if err != nil || result.RequeueAfter <= 0 {
 		t.Errorf("after a panic the cycle is run again after %v, with the error %v", result.RequeueAfter, err)
 	}
@@ -186,9 +182,7 @@ func TestALookThatOutlivesItsSystemIsDropped(t *testing.T) {
 	b.settle()
 	b.once(request)
 	close(answer)
-	woken, _ := b.monitor.queue.Get()
-	b.monitor.queue.Done(woken)
-	b.once(woken)
+	b.once(b.woken())
 	if b.looking() {
 		t.Error("the look is kept")
 	}

@@ -85,7 +85,7 @@ var guards = []guard{
 	},
 	{
 		name: "tickets are written before Invariants", rule: crash,
-		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(s, c, results, r.Clock.Now().Add(recorder.freshFor()))\n\tr.writeReports(ctx, log, s)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
+		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(s, c, results, fresh)\n\tr.writeReports(ctx, log, s)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
 		pkg: controllers, test: "Rule8|Model",
 	},
 	{
@@ -95,7 +95,7 @@ var guards = []guard{
 	},
 	{
 		name: "an old observation writes nothing", rule: crash,
-		file: recordFile, old: "if r.freshFor() < 0 {", without: "if r.freshFor() < -1000*time.Hour {",
+		file: "controllers/freshness.go", old: "if f.left() < 0 {", without: "if f.left() < -1000*time.Hour {",
 		pkg: controllers, test: "OlderThanAnInterval",
 	},
 	{
@@ -130,7 +130,7 @@ var guards = []guard{
 	},
 	{
 		name: "a look that is too old is not reported", rule: crash,
-		file: "controllers/cycle_controller.go", old: "if errors.Is(err, errStale) || recorder.fresh() != nil {", without: "if errors.Is(err, errStale) {",
+		file: "controllers/cycle_controller.go", old: "if errors.Is(err, errStale) || fresh.check() != nil {", without: "if errors.Is(err, errStale) {",
 		pkg: controllers, test: "Model",
 	},
 	{
@@ -170,7 +170,7 @@ var guards = []guard{
 	},
 	{
 		name: "evidence leaves time to open the ticket", rule: "10. Bounded",
-		file: recordFile, old: "min(evidenceTime, r.freshFor()/2)", without: "evidenceTime",
+		file: recordFile, old: "min(evidenceTime, r.fresh.left()/2)", without: "evidenceTime",
 		pkg: "./test/chaos", test: "Floods/SlowEvidence",
 	},
 	{
