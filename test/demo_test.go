@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"invariant.dev/operator/hack/programs"
 )
 
 // demo runs the demo with its files in a directory of its own, and returns what it printed.
@@ -16,7 +18,7 @@ func demo(t *testing.T, dir string, interruptAt string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	log := &output{}
+	log := &programs.Output{}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "demo"))
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "KEEP=")

@@ -2,7 +2,6 @@
 package test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/programs"
 	"invariant.dev/operator/test/installed"
 )
 
@@ -62,34 +62,16 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// output is what a process prints.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
-
 // startMonitor starts the monitor with a kubeconfig and flags, and ends it with the test.
-func startMonitor(t *testing.T, kubeconfig string, flags ...string) (*controlplane.Program, *output) {
+func startMonitor(t *testing.T, kubeconfig string, flags ...string) (*controlplane.Program, *programs.Output) {
 	t.Helper()
 	return startMonitorNamed(t, t.Name(), kubeconfig, flags...)
 }
 
 // startMonitorNamed is startMonitor where a test starts several.
-func startMonitorNamed(t *testing.T, name, kubeconfig string, flags ...string) (*controlplane.Program, *output) {
+func startMonitorNamed(t *testing.T, name, kubeconfig string, flags ...string) (*controlplane.Program, *programs.Output) {
 	t.Helper()
-	log := &output{}
+	log := &programs.Output{}
 	args := append([]string{"monitor", "--kubeconfig", kubeconfig}, flags...)
 	monitor, err := plane.StartProgram(strings.ReplaceAll(name, "/", "_"), filepath.Join(bin, "operator"), log, args...)
 	must(t, err)

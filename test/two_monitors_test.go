@@ -2,24 +2,15 @@ package test
 
 import (
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
-
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/test/chaos/gate"
 )
 
 // ticketsIn are the tickets of a namespace.
@@ -80,52 +71,21 @@ func TestTwoMonitorsWithoutLeaderElectionOpenOneTicketForAViolation(t *testing.T
 	}
 }
 
-// gate is a proxy to the API server that holds one answer back until it is let go.
-type gate struct {
-	server *httptest.Server
-	held   chan struct{}
-	letGo  chan struct{}
-	once   sync.Once
-	holds  func(*http.Request) bool
-}
-
-func newGate(t *testing.T, holds func(*http.Request) bool) *gate {
+// holdAnAnswer opens a gate to the API server that holds one answer back until it is let go.
+func holdAnAnswer(t *testing.T, holds func(*http.Request) bool) (g *gate.Gate, held, letGo chan struct{}) {
 	t.Helper()
-	target, err := url.Parse(plane.Config.Host)
+	g, err := gate.New(plane.Config)
 	must(t, err)
-	transport, err := rest.TransportFor(rest.AnonymousClientConfig(plane.Config))
-	must(t, err)
-	g := &gate{held: make(chan struct{}), letGo: make(chan struct{}), holds: holds}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:     transport,
-		FlushInterval: -1,
-		ModifyResponse: func(response *http.Response) error {
-			if holds(response.Request) {
-				g.once.Do(func() { close(g.held); <-g.letGo })
-			}
+	t.Cleanup(g.Close)
+	held, letGo = make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	g.Disturb(func(r *http.Request) *gate.Disturbance {
+		if !holds(r) {
 			return nil
-		},
-	}
-	// Without TLS, client-go sends no token.
-	g.server = httptest.NewTLSServer(proxy)
-	t.Cleanup(g.server.Close)
-	return g
-}
-
-// kubeconfig is one that leads through the gate.
-func (g *gate) kubeconfig(t *testing.T, token string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: g.server.Certificate().Raw})
-	config := clientcmdapi.NewConfig()
-	config.Clusters["gate"] = &clientcmdapi.Cluster{Server: g.server.URL, CertificateAuthorityData: certificate}
-	config.AuthInfos["gate"] = &clientcmdapi.AuthInfo{Token: token}
-	config.Contexts["gate"] = &clientcmdapi.Context{Cluster: "gate", AuthInfo: "gate", Namespace: "operator-system"}
-	config.CurrentContext = "gate"
-	must(t, clientcmd.WriteToFile(*config, path))
-	must(t, os.Chmod(path, 0o600))
-	return path
+		}
+		return &gate.Disturbance{After: func() { once.Do(func() { close(held); <-letGo }) }}
+	})
+	return g, held, letGo
 }
 
 func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
@@ -147,14 +107,16 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 			kubectl(t, fmt.Sprintf(storeUp, ns, source.server.URL), "apply", "-f", "-")
 			config, _, err := plane.ServiceAccount(t.Context(), "operator-system", "operator-monitor")
 			must(t, err)
-			g := newGate(t, holds)
+			g, held, letGo := holdAnAnswer(t, holds)
 			flags := []string{"--namespace", ns, "--allow-address", "127.0.0.0/8"}
-			old, _ := startMonitorNamed(t, "old", g.kubeconfig(t, config.BearerToken), flags...)
+			kubeconfig, err := g.Kubeconfig(t.TempDir(), "operator-system", config.BearerToken)
+			must(t, err)
+			old, _ := startMonitorNamed(t, "old", kubeconfig, flags...)
 			eventually(t, "the old leader checks", func() bool {
 				return kubectl(t, "", "get", "invariant", "-n", ns, "store-up", "-o", "jsonpath={.status.lastCheckTime}") != ""
 			})
 			source.set(false)
-			<-g.held
+			<-held
 			must(t, old.Signal(syscall.SIGSTOP))
 			startMonitorNamed(t, "new", asMonitor(t), flags...)
 			eventually(t, "the new leader counts", func() bool {
@@ -162,7 +124,7 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 				return len(tickets) == 1 && tickets[0].Status.Occurrences > 2
 			})
 			before := ticketsIn(t, ns)[0]
-			close(g.letGo)
+			close(letGo)
 			must(t, old.Signal(syscall.SIGCONT))
 			eventually(t, "both count", func() bool { return ticketsIn(t, ns)[0].Status.Occurrences > before.Status.Occurrences+3 })
 			tickets := ticketsIn(t, ns)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/test/chaos/history"
+	"invariant.dev/operator/test/installed"
 )
 
 // An hour is what the clocks of a day lose or gain where somebody takes local time for UTC, and two minutes what a machine without time
@@ -37,13 +37,8 @@ type offsetMonitor struct {
 
 // buildOffsetOperator builds the operator with a clock that can be set, which no release has.
 var buildOffsetOperator = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(bin, "operator-clockoffset")
-	build := exec.Command("go", "build", "-tags", "clockoffset", "-o", path, filepath.Join("..", "..", "cmd", "operator")+"/")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the operator with a clock that can be set: %w: %s", err, out)
-	}
-	return path, nil
+	dir := filepath.Join(bin, "clockoffset")
+	return filepath.Join(dir, "operator"), installed.Build(context.Background(), filepath.Join("..", ".."), dir, []string{"-tags=clockoffset"}, "cmd/operator")
 })
 
 // offsetMonitor makes a monitor of a system whose clock is right until it is set. What is resolved stays for two steps of it.

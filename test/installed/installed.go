@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -65,7 +66,7 @@ func Run(ctx context.Context, m *testing.M, o Options) (code int, err error) {
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 	*o.Plane = plane
 	var group errgroup.Group
-	group.Go(func() error { return Build(ctx, o.Root, *o.Bin, o.Programs...) })
+	group.Go(func() error { return Build(ctx, o.Root, *o.Bin, nil, o.Programs...) })
 	group.Go(func() error { return o.install(ctx, plane) })
 	if err := group.Wait(); err != nil {
 		return 0, err
@@ -85,14 +86,14 @@ func (o Options) install(ctx context.Context, plane *controlplane.ControlPlane) 
 	return o.Prepare(ctx, plane)
 }
 
-// Build builds programs of the module in dir, such as cmd/operator, into bin. Where the race detector watches the tests, it watches
-// them too.
-func Build(ctx context.Context, dir, bin string, programs ...string) error {
+// Build builds programs of the module in dir, such as cmd/operator, into bin, with more flags of go build. Where the race detector watches
+// the tests, it watches them too.
+func Build(ctx context.Context, dir, bin string, flags []string, programs ...string) error {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return err
 	}
-	args := append([]string{"build", "-o", bin + string(filepath.Separator)}, race.BuildFlags()...)
+	args := slices.Concat([]string{"build", "-o", bin + string(filepath.Separator)}, race.BuildFlags(), flags)
 	for _, program := range programs {
 		args = append(args, "."+string(filepath.Separator)+program)
 	}

@@ -56,7 +56,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	older = filepath.Join(dir, "bin")
 	return installed.Run(ctx, m, installed.Options{Root: root, Programs: []string{"cmd/operator"}, Config: source, Plane: &plane, Bin: &newer,
 		Prepare: func(ctx context.Context, _ *controlplane.ControlPlane) error {
-			return installed.Build(ctx, source, older, "cmd/operator")
+			return installed.Build(ctx, source, older, nil, "cmd/operator")
 		}})
 }
 

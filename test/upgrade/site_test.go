@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/programs"
 )
 
 // site is a namespace with systems in all states, which a monitor of its own watches.
@@ -81,7 +81,7 @@ func (s *site) start(name, bin string) {
 	s.Helper()
 	_, kubeconfig, err := plane.ServiceAccount(s.Context(), "operator-system", "operator-monitor")
 	must(s.T, err)
-	log := &lockedBuffer{}
+	log := &programs.Output{}
 	s.monitor, err = plane.StartProgram(s.namespace+"-"+name, filepath.Join(bin, "operator"), log,
 		"monitor", "--kubeconfig", kubeconfig, "--namespace", s.namespace, "--allow-address", "127.0.0.0/8")
 	must(s.T, err)
@@ -92,24 +92,6 @@ func (s *site) start(name, bin string) {
 			s.Logf("the log of the %s monitor of %s:\n%s", name, s.namespace, log)
 		}
 	})
-}
-
-// lockedBuffer is what a process prints.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }
 
 // invariant is a manifest for a system of two stores, both of which must be up.

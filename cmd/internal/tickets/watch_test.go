@@ -1,10 +1,8 @@
 package tickets
 
 import (
-	"bytes"
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,31 +13,14 @@ import (
 	"invariant.dev/operator/cmd/internal/cli"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
 	"invariant.dev/operator/cmd/internal/program"
+	"invariant.dev/operator/hack/programs"
 )
-
-// lockedBuffer is what a command prints while it runs.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
 
 // watching types tickets list --watch with args. printed waits until all of this is on stdout, in this order.
 func (b *bench) watching(args ...string) (printed func(want ...string), stop func()) {
 	b.T.Helper()
 	ctx, cancel := context.WithCancel(b.T.Context())
-	out, errOut := &lockedBuffer{}, &lockedBuffer{}
+	out, errOut := &programs.Output{}, &programs.Output{}
 	root := program.NewRoot("operator", "", "test")
 	root.AddCommand(newCommand(cli.NewCommon(genericiooptions.IOStreams{Out: out, ErrOut: errOut})))
 	root.SetArgs(append([]string{"tickets", "--kubeconfig", b.Kubeconfig, "-n", b.Namespace, "list", "--watch"}, args...))
