@@ -82,11 +82,11 @@ chaos: controlplane $(if $(PROMETHEUS),,bin/prometheus) ## Kill, stop, cut off, 
 	go test -count=1 -v -timeout=12h -run '$(RUN)' ./test/chaos -args -long -for=$(CHAOSTIME) -seed=$(SEED)
 
 .PHONY: model
-model: controlplane ## Try all orders of a cycle's reads and writes, with more in each than make test has: DEPTH 1 takes an hour or so.
+model: controlplane ## Try all orders of a cycle's reads and writes, with more in each than make test has, which takes long.
 	go test -count=1 -v -timeout=12h -run TestModel ./controllers -args -model.depth=$(DEPTH)
 
 .PHONY: guards
-guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each. Takes half an hour.
+guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each.
 	go run ./hack/guards
 
 .PHONY: bench
