@@ -241,7 +241,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
 	s.recorded = err == nil
-	if errors.Is(err, errStale) || fresh.check() != nil {
+	if errors.Is(err, errStale) {
 		return
 	}
 	r.report(s, c, results, fresh)

@@ -407,3 +407,32 @@ func TestEvidenceWaitsNoLongerThanFiveSecondsWhateverTheSourceMayTake(t *testing
 		t.Errorf("the evidence is %+v", piece)
 	}
 }
+
+func TestEvidenceThatIsSlowLeavesTimeToOpenTheTicket(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		const step = 50 * time.Millisecond
+		for ticker := time.NewTicker(step); ; {
+			select {
+			case <-ticker.C:
+				b.clock.Step(step)
+			case <-r.Context().Done():
+				ticker.Stop()
+				return
+			}
+		}
+	}))
+	t.Cleanup(func() { hanging.CloseClientConnections(); hanging.Close() })
+	b.prometheusURL = hanging.URL
+	b.restart()
+	b.invariant("store-up", func(s *v1alpha1.InvariantSpec) {
+		s.Interval, s.Source.HTTP.Timeout = seconds(1), seconds(2)
+		s.Snapshot = []v1alpha1.SnapshotSpec{{Name: "a", Query: "up"}}
+	})
+	b.source.set("1", "Down")
+	b.reconcile()
+	if piece := b.wantTickets(v1alpha1.Open)[0].Spec.Violations[0].Snapshot[0]; piece.Error == "" {
+		t.Errorf("the evidence is %+v", piece)
+	}
+}

@@ -96,7 +96,7 @@ var guards = []guard{
 	{
 		name: "an old observation writes nothing", rule: crash,
 		file: "controllers/freshness.go", old: "if f.left() < 0 {", without: "if f.left() < -1000*time.Hour {",
-		pkg: controllers, test: "OlderThanAnInterval",
+		pkg: controllers, test: "Model",
 	},
 	{
 		name: "the first cycle of a monitor writes every open ticket", rule: crash,
@@ -110,7 +110,7 @@ var guards = []guard{
 	},
 	{
 		name: "only the API server says that an Invariant was deleted", rule: crash,
-		file: "controllers/scope.go", old: "s.confirmed[v.Invariant] = err == nil && invariant.SystemName() == s.key.Name", without: "s.confirmed[v.Invariant] = false",
+		file: "controllers/scope.go", old: "s.confirmed[v.Invariant] = failed != nil || err == nil && invariant.SystemName() == s.key.Name", without: "s.confirmed[v.Invariant] = false",
 		pkg: controllers, test: "LaggingCache",
 	},
 	{
@@ -130,8 +130,8 @@ var guards = []guard{
 	},
 	{
 		name: "a look that is too old is not reported", rule: crash,
-		file: "controllers/cycle_controller.go", old: "if errors.Is(err, errStale) || fresh.check() != nil {", without: "if errors.Is(err, errStale) {",
-		pkg: controllers, test: "Model",
+		file: "controllers/report.go", old: "if u.fresh.check() != nil {", without: "if false {",
+		pkg: controllers, test: "PausedAfterItOpened",
 	},
 	{
 		name: "reads that fail keep nothing from being written", rule: crash,
@@ -171,11 +171,11 @@ var guards = []guard{
 	{
 		name: "evidence leaves time to open the ticket", rule: "10. Bounded",
 		file: recordFile, old: "min(evidenceTime, r.fresh.left()/2)", without: "evidenceTime",
-		pkg: "./test/chaos", test: "Floods/SlowEvidence",
+		pkg: controllers, test: "EvidenceThatIsSlow",
 	},
 	{
 		name: "a system's reports leave others their turn", rule: "2. One cycle, one look",
-		file: "controllers/report.go", old: "if r.Clock.Since(began) >= reportTime {", without: "if false {",
+		file: "controllers/report.go", old: "if r.Clock.Since(began) >= reportTime {", without: "if r.Clock.Since(began) >= 1000*reportTime {",
 		pkg: controllers, test: "ReportsOfOne",
 	},
 	{
