@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/test/chaos/gate"
@@ -88,6 +89,16 @@ func holdAnAnswer(t *testing.T, holds func(*http.Request) bool) (g *gate.Gate, h
 	return g, held, letGo
 }
 
+// asMonitorThrough is a kubeconfig of the monitor at home in its own namespace, which leads through the gate.
+func asMonitorThrough(t *testing.T, g *gate.Gate) string {
+	t.Helper()
+	config, _, err := plane.ServiceAccount(t.Context(), "operator-system", "operator-monitor")
+	must(t, err)
+	kubeconfig, err := g.Kubeconfig(t.TempDir(), "operator-system", config.BearerToken)
+	must(t, err)
+	return kubeconfig
+}
+
 func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 	for name, holds := range map[string]func(*http.Request) bool{
 		// It has read that nothing is open, and was about to create the ticket.
@@ -105,13 +116,9 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 			source := newSwitchable(t)
 			source.set(true)
 			kubectl(t, fmt.Sprintf(storeUp, ns, source.server.URL), "apply", "-f", "-")
-			config, _, err := plane.ServiceAccount(t.Context(), "operator-system", "operator-monitor")
-			must(t, err)
 			g, held, letGo := holdAnAnswer(t, holds)
 			flags := []string{"--namespace", ns, "--allow-address", "127.0.0.0/8"}
-			kubeconfig, err := g.Kubeconfig(t.TempDir(), "operator-system", config.BearerToken)
-			must(t, err)
-			old, _ := startMonitorNamed(t, "old", kubeconfig, flags...)
+			old, _ := startMonitorNamed(t, "old", asMonitorThrough(t, g), flags...)
 			eventually(t, "the old leader checks", func() bool {
 				return kubectl(t, "", "get", "invariant", "-n", ns, "store-up", "-o", "jsonpath={.status.lastCheckTime}") != ""
 			})
@@ -136,5 +143,31 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 				t.Errorf("the ticket is about %+v, want %+v", got, want)
 			}
 		})
+	}
+}
+
+func TestALeaderThatReadsThatAnotherLeadsStopsAtOnce(t *testing.T) {
+	const ns, lease = "deposed", "operator-monitor.operator.invariant.dev"
+	must(t, plane.Namespace(t.Context(), ns))
+	g, err := gate.New(plane.Config)
+	must(t, err)
+	t.Cleanup(g.Close)
+	leader, log := startMonitor(t, asMonitorThrough(t, g), "--namespace", ns, "--leader-elect")
+	holder := func() string {
+		return kubectl(t, "", "get", "lease", "-n", "operator-system", lease, "--ignore-not-found", "-o", "jsonpath={.spec.holderIdentity}")
+	}
+	eventually(t, "it leads", func() bool { return holder() != "" })
+	kubectl(t, "", "patch", "lease", "-n", "operator-system", lease, "--type=merge", "-p", `{"spec":{"holderIdentity":"another"}}`)
+	select {
+	case <-leader.Ended():
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on")
+	}
+	// An elector that only failed to renew it would say that the election is lost, renewDeadline later.
+	if want := "run the monitor: the Lease operator-system/" + lease + ` is lost to "another"`; !strings.Contains(log.String(), want) {
+		t.Errorf("it does not say %s", want)
+	}
+	if got := holder(); got != "another" {
+		t.Errorf("the Lease is %q's", got)
 	}
 }

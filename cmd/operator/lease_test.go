@@ -18,7 +18,7 @@ func holderAfter(t *testing.T, meanwhile func(*coordinationv1.Lease)) string {
 	t.Helper()
 	leases := fake.NewClientset().CoordinationV1()
 	lock := &lease{Interface: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: leaseName}, Client: leases,
-		LockConfig: resourcelock.ResourceLockConfig{Identity: "old"}}}
+		LockConfig: resourcelock.ResourceLockConfig{Identity: "old"}}, lost: func(error) {}}
 	leads, stopped := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -130,7 +130,9 @@ func (o *monitorOptions) run(ctx context.Context) error {
 		return fmt.Errorf("name this monitor: %w", err)
 	}
 	o.name = host + "_" + uuid.NewString()
-	mgr, err := o.manager(config, own)
+	stopped := ctx
+	ctx, lost := context.WithCancelCause(ctx)
+	mgr, err := o.manager(config, own, lost)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
 	}
@@ -138,8 +140,8 @@ func (o *monitorOptions) run(ctx context.Context) error {
 		return err
 	}
 	log.Info("monitor starts", "server", config.Host, "interval", o.interval.String(), "namespace", o.watched())
-	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("run the monitor: %w", err)
+	if err := mgr.Start(ctx); stopped.Err() == nil {
+		return fmt.Errorf("run the monitor: %w", cmp.Or(context.Cause(ctx), err))
 	}
 	log.Info("monitor stopped")
 	return nil
@@ -212,7 +214,8 @@ func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 	return config, own, nil
 }
 
-func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manager, error) {
+// manager stands for the Lease in the namespace own if it is told to elect a leader, and calls lost if it had it and another has it.
+func (o *monitorOptions) manager(config *rest.Config, own string, lost context.CancelCauseFunc) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -237,7 +240,7 @@ func (o *monitorOptions) manager(config *rest.Config, own string) (manager.Manag
 		return ctrl.NewManager(config, options)
 	}
 	recorder := &leaseEvents{}
-	lock, err := newLease(config, own, o.name, recorder)
+	lock, err := newLease(config, own, o.name, recorder, lost)
 	if err != nil {
 		return nil, err
 	}

@@ -144,6 +144,11 @@ var guards = []guard{
 		pkg: "./cmd/operator", test: "Lease|Leader",
 	},
 	{
+		name: "a leader that reads that another leads stops", rule: crash,
+		file: "cmd/operator/lease.go", old: "if me := l.Identity(); l.holder == me && record.HolderIdentity != me && record.HolderIdentity != \"\" {", without: "if false {",
+		pkg: "./test", test: "AnotherLeads",
+	},
+	{
 		name: "a recurrence within a window flaps", rule: flapping,
 		file: "controllers/ledger/line.go", old: "e.RecurredTimes = remember(e.RecurredTimes, c.Now)", without: "",
 		pkg: ledger, test: "Rule9",
