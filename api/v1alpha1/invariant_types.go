@@ -78,7 +78,7 @@ type InvariantSpec struct {
 	ResolveAfter *Duration `json:"resolveAfter,omitempty"`
 
 	// When the whole observation failed for this long, or the verdict on a store was Unknown for this long,
-	// that is a violation of its own, with the reason Unobservable. It clears at the next good observation.
+	// that is a violation of its own, with the reason Unobservable. It clears at the next observation that knows of every store.
 	// Default 2m. At most 720h.
 	// +optional
 	// +kubebuilder:default="2m"

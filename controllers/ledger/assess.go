@@ -118,7 +118,8 @@ func (a *assessment) timer(storeID string, v verdict.Verdict) {
 	}
 }
 
-// unobservable judges the invariant's own observability: nothing, or one store, was known for too long.
+// unobservable judges the invariant's own observability: nothing, or one store, was known for too long. Only a look that knows of every
+// store says that it is well again.
 func (a *assessment) unobservable() {
 	key := Key{a.invariant.Name, "", v1alpha1.Unobservable}
 	since, stores := a.unknownStores()
@@ -126,7 +127,7 @@ func (a *assessment) unobservable() {
 	switch {
 	case !since.IsZero() && a.now.Sub(since) >= a.invariant.UnobservableAfter:
 		truth = verdict.Violated
-	case a.invariant.Judgement.Fault != nil:
+	case a.invariant.Judgement.Fault != nil || len(stores) > 0:
 		truth = verdict.Unknown
 	}
 	if a.book.holds(key) {

@@ -177,9 +177,13 @@ func TestTimesOfAClockThatRanAheadHoldNothingUp(t *testing.T) {
 	}
 }
 
-// cycleOf runs a cycle that finds store 1 so, writes its updates into the ticket, and returns its plan.
-func cycleOf(policy Invariant, ticket *v1alpha1.Ticket, memory map[string]Memory, now time.Time, truth verdict.Truth) Plan {
-	policy.Judgement = &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: truth, Fault: &verdict.Fault{Reason: verdict.EvaluationFailed}}}}
+// cycleOf runs a cycle that finds stores 1, 2 and so on so, writes its updates into the ticket, and returns its plan.
+func cycleOf(policy Invariant, ticket *v1alpha1.Ticket, memory map[string]Memory, now time.Time, truths ...verdict.Truth) Plan {
+	policy.Judgement = &verdict.Judgement{}
+	for i, truth := range truths {
+		v := verdict.Verdict{StoreID: fmt.Sprint(i + 1), Truth: truth, Fault: &verdict.Fault{Reason: verdict.EvaluationFailed}}
+		policy.Judgement.Verdicts = append(policy.Judgement.Verdicts, v)
+	}
 	plan := Decide(Cycle{Now: now, Invariants: map[string]Invariant{policy.Name: policy}}, memory, []*v1alpha1.Ticket{ticket})
 	for _, u := range plan.Updates {
 		u.Ticket.Status = u.Status
@@ -196,6 +200,20 @@ func TestAStoreThatIsUnknownWhenTheClockIsSetBackIsUnobservableInTime(t *testing
 		if len(plan.Open) != want {
 			t.Errorf("cycle %d after the clock was set back opens %d violations, want %d", i, len(plan.Open), want)
 		}
+	}
+}
+
+func TestAnInvariantIsObservableAgainOnceEveryStoreIsKnown(t *testing.T) {
+	policy := Invariant{Name: "inv", UnobservableAfter: time.Minute}
+	blind := []v1alpha1.Violation{{Invariant: "inv", Reason: v1alpha1.Unobservable}}
+	ticket := NewTicket("ns", "sys", 1, "", "", blind, nil, epoch)
+	plan := cycleOf(policy, ticket, nil, epoch.Add(30*time.Second), verdict.Satisfied, verdict.Unknown)
+	if !ticket.IsOpen() {
+		t.Error("resolved when the one store was known again, and the other no more")
+	}
+	cycleOf(policy, ticket, plan.Memory, epoch.Add(60*time.Second), verdict.Satisfied, verdict.Violated)
+	if ticket.IsOpen() {
+		t.Errorf("still open when every store is known: %+v", ticket.Status.Violations)
 	}
 }
 
