@@ -31,8 +31,8 @@ func TestATicketThatAPersonDeletesIsReplacedAtTheNextCycleWithItsTrueAge(t *test
 	must(t, b.api.Delete(b.ctx, &deleted))
 	b.cycle()
 	ticket := b.wantTickets(v1alpha1.Open)[0]
-	if ticket.Name != "sys-2" {
-		t.Errorf("the new ticket is %s, want a number that was not used", ticket.Name)
+	if ticket.Name != deleted.Name || ticket.UID == deleted.UID {
+		t.Errorf("the new ticket is %s, want another %s", ticket.Name, deleted.Name)
 	}
 	if got, want := ticket.Spec.Violations[0].FirstSeenTime, deleted.Spec.Violations[0].FirstSeenTime; !got.Go().Equal(want.Go()) {
 		t.Errorf("first seen %v, want the true %v", got, want)

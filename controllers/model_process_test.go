@@ -76,6 +76,8 @@ type process struct {
 	// first: it is in its first cycle. cycles counts those that it began.
 	first  bool
 	cycles int
+	// freed: a person has deleted a ticket since it listed the numbers; gone: it was told so.
+	freed, gone bool
 	// over holds the histories of the processes that stood before a write when its first cycle began. They are superseded
 	// once that cycle is over.
 	over       map[*process]uint64
@@ -83,16 +85,14 @@ type process struct {
 
 	resume func() (*call, bool)
 	stop   func()
-	// numbers are the names of tickets that it has been told of.
-	numbers map[string]bool
-	yield   func(*call) bool
-	dead    bool
-	look    chan string
-	woken   chan struct{}
+	yield  func(*call) bool
+	dead   bool
+	look   chan string
+	woken  chan struct{}
 }
 
 func newProcess(w *world, name string) *process {
-	p := &process{world: w, name: name, history: mix(0, name), first: true, numbers: map[string]bool{}, look: make(chan string), woken: make(chan struct{}, 1)}
+	p := &process{world: w, name: name, history: mix(0, name), first: true, look: make(chan string), woken: make(chan struct{}, 1)}
 	observer := observe.NewObserver(observe.AddressPolicy{})
 	observer.Objects = p
 	p.monitor = &CycleReconciler{Client: modelClient{p: p}, Live: modelReader{p}, Observer: observer, Recorder: &eventLog{},

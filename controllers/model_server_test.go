@@ -373,11 +373,7 @@ func (c modelClient) List(_ context.Context, list client.ObjectList, opts ...cli
 
 // Create implements client.Client.
 func (c modelClient) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
-	return c.p.ask(call{name: "creates " + o.GetName(), does: write, kind: ticketKind}, func() error {
-		err := c.p.world.server.create(c.p, o)
-		c.p.numbers[o.GetName()] = true
-		return err
-	})
+	return c.p.ask(call{name: "creates " + o.GetName(), does: write, kind: ticketKind}, func() error { return c.p.world.server.create(c.p, o) })
 }
 
 // Status implements client.Client.
@@ -406,6 +402,7 @@ func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.O
 	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: kind}, func() error {
 		hash, err := r.p.world.server.get(objectKey{kind, name.Name}, into)
 		r.p.missed = r.p.missed || (kind == invariantKind && err != nil)
+		r.p.gone = r.p.gone || (kind == ticketKind && err != nil)
 		r.p.history = mix(r.p.history, hash)
 		return err
 	})
@@ -420,10 +417,8 @@ func (r modelReader) List(_ context.Context, list client.ObjectList, opts ...cli
 	return r.p.ask(call{name: what, does: liveRead, kind: ticketKind}, func() error {
 		hash, err := r.p.world.server.list(list, (&client.ListOptions{}).ApplyOptions(opts).FieldSelector)
 		r.p.history = mix(r.p.history, hash)
-		if names, is := list.(*metav1.PartialObjectMetadataList); is {
-			for _, ticket := range names.Items {
-				r.p.numbers[ticket.Name] = true
-			}
+		if _, names := list.(*metav1.PartialObjectMetadataList); names {
+			r.p.freed, r.p.gone = false, false
 		}
 		return err
 	})

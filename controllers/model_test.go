@@ -125,6 +125,12 @@ var scenarios = []scenario{
 		name: "two monitors whose ticket somebody deletes", monitors: 2, sees: [][]string{{"v"}},
 		people: []string{"delete ticket"},
 		bounds: bounds{switches: 1, acts: 1},
+		wants:  []string{"delete ticket"},
+	},
+	{
+		name: "two monitors whose resolved ticket somebody deletes", monitors: 2, sees: [][]string{{"v"}},
+		people: []string{"resolve", "delete ticket"},
+		bounds: bounds{switches: 1, acts: 2},
 		wants:  []string{"delete ticket", "two open tickets hold one violation"},
 	},
 	{
@@ -150,9 +156,9 @@ var scenarios = []scenario{
 // in anything but suspend; batches of several tickets, evidence, mutes and unobservable Invariants; and what the API server
 // enforces beside the rules of lifecycle.
 //
-// It shows that two open tickets hold one violation only where a ticket was deleted under the hands of two monitors: its
-// number is free again for the one that had listed the tickets before, and taken no more for the other, which knows a higher
-// one. The next cycle resolves the younger as a Duplicate.
+// It shows that two open tickets hold one violation only where somebody deletes a system's newest ticket while two monitors open the
+// next: the one that listed the numbers before takes the next one, and the one that does so after, the deleted one's. The next cycle
+// resolves the younger as a Duplicate.
 func TestModel(t *testing.T) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {

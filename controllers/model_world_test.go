@@ -101,7 +101,7 @@ func (w *world) hash() uint64 {
 	sum = mix(sum, w.record.hash())
 	for _, p := range w.slots {
 		sum = mix(sum, p.history)
-		sum = mix(sum, [4]bool{p.ran, p.superseded, p == w.running, p.first})
+		sum = mix(sum, [5]bool{p.ran, p.superseded, p == w.running, p.first, p.freed})
 		for other, history := range p.over {
 			sum += mix(history, other.name)
 		}

@@ -53,8 +53,14 @@ type recorder struct {
 	written map[string]bool
 	// batchKey is the name of the first ticket that this cycle opened.
 	batchKey string
-	// listed are the versions of all tickets of the system, resolved ones included, as the API server last listed them.
-	listed map[string]string
+	// history is all tickets of the system, resolved ones included, as the API server last had them.
+	history []*v1alpha1.Ticket
+	// number is the system's highest number, of those that the API server listed last and those that this cycle found taken. It is not
+	// remembered longer: whoever opens a ticket must come to the same next number, also after somebody has deleted the newest, or else
+	// the name would not be a compare-and-set between two monitors.
+	number int
+	// taken is the highest number that another ticket has, which may be another system's.
+	taken int
 }
 
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
@@ -121,9 +127,7 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 			r.unsure = true
 			return fmt.Errorf("find out whether ticket %s/%s was deleted: %w", ticket.Namespace, name, err)
 		}
-		delete(before, name)
-		delete(r.scope.lastWrite, name)
-		delete(r.scope.uncounted, name)
+		r.closed(name)
 		if err != nil {
 			r.deleted(ticket)
 		}
@@ -131,9 +135,16 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 	return nil
 }
 
-// deleted remembers what an open ticket knew that somebody has deleted.
+// closed forgets what is kept of an open ticket.
+func (r *recorder) closed(name string) {
+	delete(r.scope.open, name)
+	delete(r.scope.lastWrite, name)
+	delete(r.scope.uncounted, name)
+}
+
+// deleted remembers what an open ticket knew that somebody has deleted. The next one may have its name.
 func (r *recorder) deleted(ticket *v1alpha1.Ticket) {
-	delete(r.scope.open, ticket.Name)
+	r.closed(ticket.Name)
 	ledger.Restore(r.scope.memory, ticket)
 	r.reconciler.Log.Info("Ticket deleted", "ticket", ticket.Namespace+"/"+ticket.Name, "note", "what is still violated opens a new one")
 }
@@ -156,7 +167,8 @@ func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, 
 }
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
-// ticket that another monitor opens in between either stands among the open ones or has taken the next number.
+// ticket that another monitor opens in between either stands among the open ones or has taken the next number. What was resolved
+// meanwhile may still matter. What was deleted meanwhile may have been the newest, whose number is free again: then it begins anew.
 func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	key, reader := r.scope.key, r.reconciler.Live
 	names := metav1.PartialObjectMetadataList{}
@@ -165,10 +177,11 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	if err := reader.List(ctx, &names, client.InNamespace(key.Namespace), client.MatchingFieldsSelector{Selector: ofSystem}); err != nil {
 		return nil, fmt.Errorf("list the numbers of the tickets of system %s: %w", key, err)
 	}
-	r.listed = make(map[string]string, len(names.Items))
+	versions := make(map[string]string, len(names.Items))
+	r.number = r.taken
 	for _, ticket := range names.Items {
-		r.listed[ticket.Name] = ticket.ResourceVersion
-		r.scope.highest = max(r.scope.highest, v1alpha1.TicketNumber(key.Name, ticket.Name))
+		versions[ticket.Name] = ticket.ResourceVersion
+		r.number = max(r.number, v1alpha1.TicketNumber(key.Name, ticket.Name))
 	}
 	open := fields.AndSelectors(ofSystem, fields.OneTermNotEqualSelector("status.state", string(v1alpha1.Resolved)))
 	var list v1alpha1.TicketList
@@ -179,21 +192,63 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	for i := range list.Items {
 		tickets = append(tickets, &list.Items[i])
 	}
-	return r.addUnsettled(ctx, tickets, known)
+	var err error
+	if r.history, err = r.readHistory(ctx, versions); err != nil {
+		return nil, err
+	}
+	tickets, deleted, err := r.addUnsettled(ctx, tickets, known)
+	if err == nil && (deleted || len(r.history) < len(versions)) {
+		return r.refresh(ctx, tickets)
+	}
+	return tickets, err
 }
 
-// addUnsettled adds those known tickets that are resolved by now and still matter, and remembers what those knew that were
-// deleted under the cycle's hands.
-func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
-	for _, k := range known {
-		if slices.ContainsFunc(tickets, func(t *v1alpha1.Ticket) bool { return t.Name == k.Name }) {
+// readHistory reads all tickets of the system, of which the API server has these versions: from the cache, but for those that it has not
+// caught up with. A ticket that was resolved a moment ago may be the one that a violation comes back from.
+func (r *recorder) readHistory(ctx context.Context, versions map[string]string) ([]*v1alpha1.Ticket, error) {
+	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
+	if err != nil {
+		return nil, err
+	}
+	history := make([]*v1alpha1.Ticket, 0, len(versions))
+	missing := maps.Clone(versions)
+	for _, ticket := range cached {
+		if missing[ticket.Name] == ticket.ResourceVersion {
+			history = append(history, ticket)
+			delete(missing, ticket.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		var ticket v1alpha1.Ticket
+		err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("read ticket %s/%s: %w", r.scope.key.Namespace, name, err)
+		}
+		if err == nil {
+			history = append(history, &ticket)
+		}
+	}
+	return history, nil
+}
+
+// addUnsettled adds those tickets that are resolved by now and still matter, and remembers what those knew that were deleted under the
+// cycle's hands. It tells whether there are such.
+func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.Ticket) (all []*v1alpha1.Ticket, deleted bool, err error) {
+	asked := map[string]bool{}
+	for _, ticket := range tickets {
+		asked[ticket.Name] = true
+	}
+	for _, k := range slices.Concat(known, r.history) {
+		if asked[k.Name] || !k.IsOpen() && !ledger.Unsettled(k) {
 			continue
 		}
+		asked[k.Name] = true
 		var ticket v1alpha1.Ticket
 		err := r.reconciler.Live.Get(ctx, client.ObjectKeyFromObject(k), &ticket)
 		if client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("read ticket %s/%s: %w", k.Namespace, k.Name, err)
+			return nil, false, fmt.Errorf("read ticket %s/%s: %w", k.Namespace, k.Name, err)
 		}
+		deleted = deleted || err != nil
 		switch {
 		case err != nil && k.IsOpen():
 			r.deleted(k)
@@ -201,7 +256,7 @@ func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.
 			tickets = append(tickets, &ticket)
 		}
 	}
-	return tickets, nil
+	return tickets, deleted, nil
 }
 
 // write writes a plan: first what opens, then what changes. What one ticket is refused holds up no other.
@@ -223,11 +278,7 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	r.takeEvidence(ctx, plan.Open)
-	history, err := r.history(ctx)
-	if err != nil {
-		return err
-	}
-	ledger.NoteRecurrences(plan.Open, history, r.cycle.Invariants)
+	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
 	for _, part := range ledger.Split(plan.Open) {
 		if err := r.fresh.check(); err != nil {
 			return err
@@ -236,13 +287,13 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 			// Nothing in it counts yet: its grace periods go on in memory.
 			continue
 		}
-		key, number := r.scope.key, r.scope.highest+1
-		previous := ledger.Previous(part, history, number)
+		key, number := r.scope.key, r.number+1
+		previous := ledger.Previous(part, r.history, number)
 		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
 		err := r.reconciler.Client.Create(ctx, ticket)
 		if apierrors.IsAlreadyExists(err) {
 			// Also where the list does not show it, because it is another system's.
-			r.scope.highest = number
+			r.taken = number
 			return errConflict
 		}
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -252,7 +303,7 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		if err != nil {
 			return fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
 		}
-		r.scope.highest, r.batchKey = number, ticket.Spec.BatchKey
+		r.number, r.batchKey = number, ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
@@ -262,34 +313,6 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		}
 	}
 	return nil
-}
-
-// history is all tickets of the system as the API server has them: from the cache, but for those that it has not caught up
-// with. A ticket that was resolved a moment ago may be the one that a violation comes back from.
-func (r *recorder) history(ctx context.Context) ([]*v1alpha1.Ticket, error) {
-	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
-	if err != nil {
-		return nil, err
-	}
-	history := make([]*v1alpha1.Ticket, 0, len(r.listed))
-	missing := maps.Clone(r.listed)
-	for _, ticket := range cached {
-		if missing[ticket.Name] == ticket.ResourceVersion {
-			history = append(history, ticket)
-			delete(missing, ticket.Name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		var ticket v1alpha1.Ticket
-		err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
-		if client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("read ticket %s/%s: %w", r.scope.key.Namespace, name, err)
-		}
-		if err == nil {
-			history = append(history, &ticket)
-		}
-	}
-	return history, nil
 }
 
 // takeEvidence takes the snapshots of the worst violations of a batch. It leaves half of the time in which the batch can be written to

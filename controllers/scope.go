@@ -36,8 +36,6 @@ type system struct {
 	unwritten map[string]unwritten
 	// open are the tickets that were open at the last cycle.
 	open map[string]*v1alpha1.Ticket
-	// highest is the highest number of a ticket that the system is known to have had: no number is used again.
-	highest int
 }
 
 // check is what is kept of an Invariant.
