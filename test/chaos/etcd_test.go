@@ -43,9 +43,7 @@ func TestEtcdCluster(t *testing.T) {
 	probers.Go(func() { p.probe(probing) })
 	y.monitored()
 	m.start()
-	if !y.nextLook(living, startsWithin) {
-		t.Errorf("%s did not look within %s of its start", m.name, startsWithin)
-	}
+	y.firstLook(living, m)
 	c.identify()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, 700*time.Millisecond) })

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +17,10 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/hack/controlplane"
 	"invariant.dev/operator/test/chaos/gate"
 	"invariant.dev/operator/test/chaos/history"
@@ -120,7 +117,7 @@ func long4(failovers int) [][]ending {
 func failover(t *testing.T, endings []ending, measured *takeovers) {
 	s := newStage(t, plane)
 	y := s.system("0", 3)
-	darkAgain := y.beacon()
+	mend := y.lasting()
 	o := s.trio(y)
 	living, end := context.WithCancel(s.ctx)
 	var wg sync.WaitGroup
@@ -136,38 +133,10 @@ func failover(t *testing.T, endings []ending, measured *takeovers) {
 	}
 	end()
 	wg.Wait()
+	mend()
 	y.heal()
-	darkAgain()
 	ana.leave(s.ctx)
 	s.settled(busy, fmt.Sprintf("%d leaders came to their end", len(endings)))
-}
-
-// beacon is a store in a system of its own that is broken until it is mended: a leader writes to its ticket in each cycle.
-func (y *system) beacon() (mend func()) {
-	y.stage.Helper()
-	var mu sync.Mutex
-	lit := true
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		_, _ = fmt.Fprintf(w, `[{"id": "1", "dark": %t}]`, !lit)
-	}))
-	y.stage.Cleanup(server.Close)
-	const name = "dark"
-	invariant := &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: y.namespace, Name: name}, Spec: v1alpha1.InvariantSpec{
-		System: "beacon", Interval: &v1alpha1.Duration{Duration: metav1.Duration{Duration: interval}},
-		Source:  v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: server.URL, Items: "self"}},
-		StoreID: "self.id", Expression: "self.dark",
-	}}
-	end := y.stage.history.Begin(history.Place{Namespace: y.namespace, Invariant: name, StoreID: "1"}, v1alpha1.Violated, time.Now())
-	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: name, Interval: interval, Timeout: sourceTimeout})
-	must(y.stage, y.stage.api.Create(y.stage.ctx, invariant))
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		lit = false
-		end(time.Now())
-	}
 }
 
 // trio is three replicas of which one leads.
@@ -393,7 +362,10 @@ func (o *trio) at(m *monitor, is func(*http.Request) bool, end func()) (over tim
 		o.disturb(m, nil)
 		over = o.unable(end)
 	}
-	return over, func() { close(late) }
+	return over, func() {
+		o.stage.history.Delayed(o.system.namespace, over, time.Now())
+		close(late)
+	}
 }
 
 func (o *trio) disturb(m *monitor, decide func(*http.Request) *gate.Disturbance) {

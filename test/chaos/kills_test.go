@@ -38,16 +38,14 @@ func (y *system) killed(kills int) {
 	m := y.stage.monitor(y.namespace, "--namespace", y.namespace)
 	living, end := context.WithCancel(y.stage.ctx)
 	var wg sync.WaitGroup
-	ana := y.people()
+	ana, mend := y.people(), y.lasting()
 	wg.Go(func() { y.live(living) })
 	wg.Go(func() { ana.work(living, 700*time.Millisecond) })
 	rng := y.stage.fork()
 	for kill := range kills {
 		y.monitored()
 		m.start()
-		if !y.nextLook(living, startsWithin) {
-			y.stage.Errorf("%s did not look within %s of its start %d", m.name, startsWithin, kill)
-		}
+		y.firstLook(living, m)
 		if kill%2 == 0 {
 			wait(living, between(rng, 0, 9*time.Second))
 			m.kill()
@@ -59,10 +57,12 @@ func (y *system) killed(kills int) {
 	end()
 	wg.Wait()
 	m.gate.Disturb(nil)
-	y.heal()
-	ana.leave(y.stage.ctx)
 	y.monitored()
 	m.start()
+	y.firstLook(y.stage.ctx, m)
+	mend()
+	y.heal()
+	ana.leave(y.stage.ctx)
 }
 
 // killAtWrite kills the monitor at one of its next writes, each time at another.

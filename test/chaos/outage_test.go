@@ -98,6 +98,7 @@ func (o *outages) play() {
 		wg.Go(func() { people.work(living, time.Second) })
 	}
 	o.beacon.turn(aspects[0], "1")
+	mend := o.hit.lasting()
 	o.measureCalm()
 	for _, round := range o.rounds() {
 		if round.elected != o.elected {
@@ -110,6 +111,7 @@ func (o *outages) play() {
 	}
 	end()
 	wg.Wait()
+	mend()
 	for y, people := range ana {
 		y.heal()
 		people.leave(o.ctx)

@@ -95,7 +95,8 @@ func (m *member) probe(ctx context.Context) probe {
 		body, seen := m.ask(ctx, "/metrics")
 		p.hasLeader, p.sized = seen(strings.Contains(body, "\netcd_server_has_leader 1\n")), seen(size.MatchString(body) && quota.MatchString(body))
 		if changes := leaderChanges.FindStringSubmatch(body); changes != nil {
-			p.changes = changes[1]
+			// A part of the body would keep all of it.
+			p.changes = strings.Clone(changes[1])
 		}
 	})
 	wg.Wait()
@@ -151,7 +152,7 @@ func (p *prober) note(h *history.History, namespace string) {
 	place := func(invariant, storeID string) history.Place {
 		return history.Place{Namespace: namespace, Invariant: invariant, StoreID: storeID}
 	}
-	var unsized []history.Fault
+	var unsized []history.Fault // at the same place, whichever member it is that does not say its size
 	answers := make([][]glimpse, len(p.cluster.members))
 	for i := range p.cluster.members {
 		glimpses := func(of func(probe) sight) []glimpse { return glimpsesOf(rounds, i, of) }
@@ -162,7 +163,8 @@ func (p *prober) note(h *history.History, namespace string) {
 		answers[i] = glimpses(func(p probe) sight { return p.answers })
 	}
 	noteAll(h, faults(place("quorum", ""), v1alpha1.Violated, quorum(answers)))
-	noteAll(h, together(unsized))
+	slices.SortFunc(unsized, func(a, b history.Fault) int { return a.Possible.Start.Compare(b.Possible.Start) })
+	noteAll(h, unsized)
 }
 
 func noteAll(h *history.History, faults []history.Fault) {
@@ -267,19 +269,4 @@ func longer(a, b history.Span) history.Span {
 		return b
 	}
 	return a
-}
-
-// together makes one fault of those that may have been there at the same time. It is certain while the longest of them is.
-func together(all []history.Fault) []history.Fault {
-	slices.SortFunc(all, func(a, b history.Fault) int { return a.Possible.Start.Compare(b.Possible.Start) })
-	var merged []history.Fault
-	for _, f := range all {
-		if n := len(merged); n > 0 && !f.Possible.Start.After(merged[n-1].Possible.End) {
-			last := &merged[n-1]
-			last.Span, last.Possible.End = longer(last.Span, f.Span), later(last.Possible.End, f.Possible.End)
-			continue
-		}
-		merged = append(merged, f)
-	}
-	return merged
 }

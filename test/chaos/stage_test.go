@@ -76,8 +76,11 @@ func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 		}
 		s.Error(breach)
 	}
-	c := s.history.Counts()
-	facts = append(facts, fmt.Sprintf("%d faults, of which %d need a ticket", c.Faults, s.history.Demanded(time.Now(), tolerance)), fmt.Sprintf("%d tickets in %d versions", c.Tickets, c.Versions),
+	c, demanded := s.history.Counts(), s.history.Demanded(time.Now(), tolerance)
+	if demanded == 0 {
+		s.Error("no fault lasted long enough to need a ticket: that nothing is lost is not shown")
+	}
+	facts = append(facts, fmt.Sprintf("%d faults, of which %d need a ticket", c.Faults, demanded), fmt.Sprintf("%d tickets in %d versions", c.Tickets, c.Versions),
 		fmt.Sprintf("%d acts of people, of them %d holds and %d words", c.Acts, c.Holds, c.Words), fmt.Sprintf("%d rules broken", len(breaches)))
 	s.Log(strings.Join(facts, ", "))
 	table.add(strings.TrimPrefix(s.Name(), "Test"), time.Since(s.began), facts...)

@@ -185,6 +185,31 @@ func (y *system) add() (store string) {
 	return store
 }
 
+// lasting is a store of a system of its own, in the same namespace, that is broken until it is mended: whatever monitor checks the
+// namespace writes to its ticket in each cycle. Before it is mended, it lasts until a ticket must say so, if a monitor is able.
+func (y *system) lasting() (mend func()) {
+	y.stage.Helper()
+	var mended atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, `[{"id": "1", "lasting": %t}]`, !mended.Load())
+	}))
+	y.stage.Cleanup(server.Close)
+	const name = "lasting"
+	invariant := &v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: y.namespace, Name: name}, Spec: v1alpha1.InvariantSpec{
+		System: name, Interval: &v1alpha1.Duration{Duration: metav1.Duration{Duration: interval}},
+		Source:  v1alpha1.Source{HTTP: &v1alpha1.HTTPSource{URL: server.URL, Items: "self"}},
+		StoreID: "self.id", Expression: "!self.lasting",
+	}}
+	end := y.stage.history.Begin(history.Place{Namespace: y.namespace, Invariant: name, StoreID: "1"}, v1alpha1.Violated, time.Now())
+	y.stage.history.Policy(history.Policy{Namespace: y.namespace, Invariant: name, Interval: interval, Timeout: sourceTimeout})
+	must(y.stage, y.stage.api.Create(y.stage.ctx, invariant))
+	return func() {
+		wait(y.stage.ctx, 3*interval+busy.Late)
+		mended.Store(true)
+		end(time.Now())
+	}
+}
+
 // turn breaks what is well and mends what is broken.
 func (y *system) turn(a aspect, store string) {
 	y.mu.Lock()
@@ -265,6 +290,13 @@ func (y *system) nextLook(ctx context.Context, within time.Duration) bool {
 	case <-time.After(within):
 	}
 	return false
+}
+
+// firstLook waits for the first look of a monitor that was started.
+func (y *system) firstLook(ctx context.Context, m *monitor) {
+	if !y.nextLook(ctx, startsWithin) {
+		y.stage.Errorf("%s did not look within %s of its start", m.name, startsWithin)
+	}
 }
 
 // pace is between which two times a system's stores, and its source, stay well and ill.

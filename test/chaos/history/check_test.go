@@ -121,6 +121,13 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 				s.open(1, up, 20, 20)
 				s.resolve(1, 31, v1alpha1.Cleared)
 			},
+			"a ticket that arrives when its fault is over": func(s *story) {
+				s.fault(up, 10, 13)
+				s.unable(at(11))
+				s.Delayed("ns", at(11), at(25))
+				s.open(1, up, 11, 25)
+				s.resolve(1, 26, v1alpha1.Cleared)
+			},
 			"a fault that only may have been there": func(s *story) { s.glimpse(fast, 10, 60, 10, 10) },
 			"a fault that may have been there before it was seen, and was well for a moment meanwhile": func(s *story) {
 				s.glimpse(fast, 10, 60, 30, 50)

@@ -19,7 +19,7 @@ func grounded(a *account) {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
-			stale := a.underWay(k.Namespace, v.At, p.Interval+p.Timeout+p.ResolveAfter+a.Late)
+			stale := a.underWay(k.Namespace, a.sent(k.Namespace, v.At), p.Interval+p.Timeout+p.ResolveAfter+a.Late)
 			if !slices.ContainsFunc(a.faults[k], func(f Fault) bool { return f.Possible.Start.Before(v.At) && f.Possible.until(a.now).After(stale) }) {
 				a.breach(v, "%v had been well for long when it opened", k)
 			}

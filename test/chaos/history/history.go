@@ -101,6 +101,7 @@ type History struct {
 	acts     []*Act
 	able     map[string][]*Span
 	hindered map[string][]*Span
+	delayed  map[string][]Span
 	clocks   map[string][]clockSpan
 	policies []Policy
 	awaited  []awaited
@@ -123,7 +124,7 @@ type awaited struct {
 
 // New is an empty history.
 func New() *History {
-	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, clocks: map[string][]clockSpan{},
+	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, delayed: map[string][]Span{}, clocks: map[string][]clockSpan{},
 		latest: map[string]map[string]Version{}, given: map[string]bool{}}
 }
 
@@ -197,6 +198,13 @@ func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
 // first time it is to write, as seen then, once end is called.
 func (h *History) Hindered(namespace string, at time.Time) (end func(time.Time)) {
 	return h.span(h.hindered, namespace, at)
+}
+
+// Delayed notes that what a monitor sent at one time to write to a namespace arrived at another.
+func (h *History) Delayed(namespace string, sent, arrived time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.delayed[namespace] = append(h.delayed[namespace], Span{sent, arrived})
 }
 
 func (h *History) span(spans map[string][]*Span, namespace string, at time.Time) (end func(time.Time)) {

@@ -111,6 +111,17 @@ func (a *account) underWay(namespace string, at time.Time, atMost time.Duration)
 	return since
 }
 
+// sent is when a ticket that was noticed at some time was sent to be created, if that may have arrived late.
+func (a *account) sent(namespace string, at time.Time) time.Time {
+	sent := at
+	for _, d := range a.delayed[namespace] {
+		if !at.Before(d.End) && at.Before(d.End.Add(a.Late)) {
+			sent = earlier(sent, d.Start)
+		}
+	}
+	return sent
+}
+
 func (a *account) firstStretch(spans []*Span, from time.Time, length time.Duration) (time.Time, bool) {
 	for _, s := range spans {
 		if start := later(s.Start, from); s.until(a.now).Sub(start) >= length {
