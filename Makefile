@@ -70,7 +70,7 @@ fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stay
 		done; \
 	done
 
-# How long the parts of make chaos run that end by the clock; SEED repeats the choices of an earlier run, RUN picks scenarios.
+# How long the parts of make chaos run that end by the clock; SEED repeats the choices of an earlier run, RUN picks scenarios, and guards.
 CHAOSTIME ?= 1h
 # How much more than in make test may happen in the model of a cycle's writes.
 DEPTH ?= 1
@@ -86,8 +86,8 @@ model: controlplane ## Try all orders of a cycle's reads and writes, with more i
 	go test -count=1 -v -timeout=12h -run TestModel ./controllers -args -model.depth=$(DEPTH)
 
 .PHONY: guards
-guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each.
-	go run ./hack/guards
+guards: controlplane ## Remove the guards that keep the rules, one by one, and want a test to turn red for each. RUN picks some.
+	go run ./hack/guards -run '$(RUN)'
 
 .PHONY: bench
 bench: controlplane ## Run the benchmarks.

@@ -5,6 +5,9 @@ const (
 	ledger      = "./controllers/ledger"
 
 	recordFile = "controllers/record.go"
+
+	// never takes the place of a condition.
+	never = "if false {"
 )
 
 // Rules that several guards keep.
@@ -120,7 +123,7 @@ var guards = []guard{
 	},
 	{
 		name: "what came back and could not be written is remembered", rule: crash,
-		file: recordFile, old: "if err != nil && !r.written[update.Ticket.Name] {", without: "if false {",
+		file: recordFile, old: "if err != nil && !r.written[update.Ticket.Name] {", without: never,
 		pkg: controllers, test: "WhatCameBack",
 	},
 	{
@@ -130,22 +133,22 @@ var guards = []guard{
 	},
 	{
 		name: "a look that is too old is not reported", rule: crash,
-		file: "controllers/report.go", old: "if u.fresh.check() != nil {", without: "if false {",
+		file: "controllers/report.go", old: "if u.fresh.check() != nil {", without: never,
 		pkg: controllers, test: "PausedAfterItOpened",
 	},
 	{
 		name: "reads that fail keep nothing from being written", rule: crash,
-		file: recordFile, old: "if err != nil && !live {", without: "if false {",
+		file: recordFile, old: "if err != nil && !live {", without: never,
 		pkg: controllers, test: "WhileNothingCanBeRead",
 	},
 	{
 		name: "only who has the lease gives it up", rule: crash,
-		file: "cmd/operator/lease.go", old: "if record.HolderIdentity == \"\" && l.holder != l.Identity() {", without: "if false {",
+		file: "cmd/operator/lease.go", old: "if record.HolderIdentity == \"\" && l.holder != l.Identity() {", without: never,
 		pkg: "./cmd/operator", test: "Lease|Leader",
 	},
 	{
 		name: "a leader that reads that another leads stops", rule: crash,
-		file: "cmd/operator/lease.go", old: "if me := l.Identity(); l.holder == me && record.HolderIdentity != me && record.HolderIdentity != \"\" {", without: "if false {",
+		file: "cmd/operator/lease.go", old: "if me := l.Identity(); l.holder == me && record.HolderIdentity != me && record.HolderIdentity != \"\" {", without: never,
 		pkg: "./test", test: "AnotherLeads",
 	},
 	{
@@ -187,6 +190,26 @@ var guards = []guard{
 		name: "a namespace has its share of the workers", rule: "2. One cycle, one look",
 		file: "controllers/cycle_controller.go", old: "if !r.turns.begin(request.Namespace, r.Workers) {", without: "if r.turns.begin(request.Namespace, r.Workers*1000); false {",
 		pkg: controllers, test: "NamespaceThatIsHostile",
+	},
+	{
+		name: "what is unobservable stays so while a store is unknown", rule: truth,
+		file: "controllers/ledger/assess.go", old: "a.invariant.Judgement.Fault != nil || len(stores) > 0:", without: "a.invariant.Judgement.Fault != nil:",
+		pkg: ledger, test: "Observable",
+	},
+	{
+		name: "who opens next takes the number of a ticket that was deleted", rule: oneTicket,
+		file: recordFile, old: "r.number = r.taken\n", without: "",
+		pkg: controllers, test: "TestModel|PersonDeletes",
+	},
+	{
+		name: "what was deleted while the tickets were read makes them be read again", rule: oneTicket,
+		file: recordFile, old: "if err == nil && (deleted || len(r.history) < len(versions)) {", without: "if err == nil && deleted && len(r.history) > len(versions) {",
+		pkg: controllers, test: "TestModel",
+	},
+	{
+		name: "what was resolved under the cycle's hands is seen, whoever opened it", rule: crash,
+		file: recordFile, old: "range slices.Concat(known, r.history) {", without: "range known {",
+		pkg: controllers, test: "ResolvedAtOnce",
 	},
 	{
 		name: "a muted Invariant opens nothing", rule: "13. Planned work is muted",
