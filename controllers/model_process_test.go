@@ -145,7 +145,15 @@ func (p *process) main(yield func(*call) bool) {
 	}
 }
 
-func (p *process) looks() { p.looked = p.world.clock.Now() }
+// looks notes when its present look began, or begins now.
+func (p *process) looks() {
+	p.looked = p.world.clock.Now()
+	p.monitor.looks.mu.Lock()
+	defer p.monitor.looks.mu.Unlock()
+	if l := p.monitor.looks.looks[modelSystem]; l != nil {
+		p.looked = l.began
+	}
+}
 
 func (p *process) reconcile(ctx context.Context) {
 	_, _ = p.monitor.Reconcile(ctx, reconcile.Request{NamespacedName: modelSystem})

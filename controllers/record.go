@@ -193,7 +193,7 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 		tickets = append(tickets, &list.Items[i])
 	}
 	var err error
-	if r.history, err = r.readHistory(ctx, versions); err != nil {
+	if r.history, err = r.readHistory(ctx, versions, tickets); err != nil {
 		return nil, err
 	}
 	tickets, deleted, err := r.addUnsettled(ctx, tickets, known)
@@ -204,14 +204,18 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 }
 
 // readHistory reads all tickets of the system, of which the API server has these versions: from the cache, but for those that it has not
-// caught up with. A ticket that was resolved a moment ago may be the one that a violation comes back from.
-func (r *recorder) readHistory(ctx context.Context, versions map[string]string) ([]*v1alpha1.Ticket, error) {
+// caught up with and that are not among the open ones. A ticket that was resolved a moment ago may be the one that a violation comes
+// back from.
+func (r *recorder) readHistory(ctx context.Context, versions map[string]string, open []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
 	if err != nil {
 		return nil, err
 	}
-	history := make([]*v1alpha1.Ticket, 0, len(versions))
+	history := slices.Clone(open)
 	missing := maps.Clone(versions)
+	for _, ticket := range open {
+		delete(missing, ticket.Name)
+	}
 	for _, ticket := range cached {
 		if missing[ticket.Name] == ticket.ResourceVersion {
 			history = append(history, ticket)
@@ -219,41 +223,58 @@ func (r *recorder) readHistory(ctx context.Context, versions map[string]string) 
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		var ticket v1alpha1.Ticket
-		err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
-		if client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("read ticket %s/%s: %w", r.scope.key.Namespace, name, err)
+		ticket, err := r.readTicket(ctx, name)
+		if err != nil {
+			return nil, err
 		}
-		if err == nil {
-			history = append(history, &ticket)
+		if ticket != nil {
+			history = append(history, ticket)
 		}
 	}
 	return history, nil
 }
 
-// addUnsettled adds those tickets that are resolved by now and still matter, and remembers what those knew that were deleted under the
-// cycle's hands. It tells whether there are such.
-func (r *recorder) addUnsettled(ctx context.Context, tickets, known []*v1alpha1.Ticket) (all []*v1alpha1.Ticket, deleted bool, err error) {
-	asked := map[string]bool{}
-	for _, ticket := range tickets {
-		asked[ticket.Name] = true
+// readTicket reads a ticket as the API server has it: nil where there is none.
+func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticket, error) {
+	var ticket v1alpha1.Ticket
+	err := r.reconciler.Live.Get(ctx, types.NamespacedName{Namespace: r.scope.key.Namespace, Name: name}, &ticket)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read ticket %s/%s: %w", r.scope.key.Namespace, name, err)
 	}
-	for _, k := range slices.Concat(known, r.history) {
-		if asked[k.Name] || !k.IsOpen() && !ledger.Unsettled(k) {
-			continue
+	return &ticket, nil
+}
+
+// addUnsettled adds to the open tickets those that are resolved and still matter, and remembers what those knew that were deleted under
+// the cycle's hands. It tells whether one was after the tickets were listed.
+func (r *recorder) addUnsettled(ctx context.Context, open, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
+	tickets = slices.Clone(open)
+	there := map[string]bool{}
+	for _, ticket := range open {
+		there[ticket.Name] = true
+	}
+	for _, ticket := range r.history[len(open):] {
+		there[ticket.Name] = true
+		if ticket.IsOpen() {
+			// So the cache says: it was resolved or deleted since its version was listed.
+			name := ticket.Name
+			if ticket, err = r.readTicket(ctx, name); err != nil {
+				return nil, false, err
+			}
+			if there[name] = ticket != nil; ticket == nil {
+				deleted = true
+				continue
+			}
 		}
-		asked[k.Name] = true
-		var ticket v1alpha1.Ticket
-		err := r.reconciler.Live.Get(ctx, client.ObjectKeyFromObject(k), &ticket)
-		if client.IgnoreNotFound(err) != nil {
-			return nil, false, fmt.Errorf("read ticket %s/%s: %w", k.Namespace, k.Name, err)
+		if ledger.Unsettled(ticket) {
+			tickets = append(tickets, ticket)
 		}
-		deleted = deleted || err != nil
-		switch {
-		case err != nil && k.IsOpen():
-			r.deleted(k)
-		case err == nil && ledger.Unsettled(&ticket):
-			tickets = append(tickets, &ticket)
+	}
+	for _, ticket := range known {
+		if !there[ticket.Name] && ticket.IsOpen() {
+			r.deleted(ticket)
 		}
 	}
 	return tickets, deleted, nil

@@ -208,7 +208,7 @@ var guards = []guard{
 	},
 	{
 		name: "what was resolved under the cycle's hands is seen, whoever opened it", rule: crash,
-		file: recordFile, old: "range slices.Concat(known, r.history) {", without: "range known {",
+		file: recordFile, old: "if ledger.Unsettled(ticket) {", without: never,
 		pkg: controllers, test: "ResolvedAtOnce",
 	},
 	{

@@ -36,8 +36,8 @@ func oneHolder(a *account) {
 	}
 }
 
-// numbers wants that each new ticket of a system has a higher number than all before it. Where a person deleted the newest, nothing
-// may remember its number.
+// numbers wants that each new ticket of a system has a higher number than all before it. The number of one that a person deleted may be
+// used again.
 func numbers(a *account) {
 	highest := map[string]int{}
 	a.inOrderOfCreation(func(v Version) {
