@@ -104,6 +104,41 @@ func TestWhileNothingCanBeReadWhatClearedResolves(t *testing.T) {
 	b.wantTickets(v1alpha1.Resolved)
 }
 
+func TestWhatBeginsToCountWhileNothingCanBeWrittenKeepsItsTrueAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.invariant("store-up-for-long", func(s *v1alpha1.InvariantSpec) { s.GracePeriod = seconds(60) })
+	b.source.set("1", "Down")
+	b.cycle()
+	name := b.wantTickets(v1alpha1.Open)[0].Name
+	b.annotate(name, v1alpha1.HoldAnnotation, "true")
+	b.source.set("1", "Up")
+	b.cycle()
+	b.settle()
+	b.source.set("1", "Down")
+	b.monitor.Client = interceptor.NewClient(watching{b.cache}, interceptor.Funcs{
+		SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+			return errCut
+		},
+	})
+	for range 4 {
+		b.cycle()
+	}
+	must(t, b.patchStatus(name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
+	b.monitor.Client = b.cache
+	b.cycle()
+	ticket := b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)[1]
+	for _, v := range ticket.Spec.Violations {
+		if age := ticket.Spec.OpenedTime.Go().Sub(v.FirstSeenTime.Go()); age != 4*DefaultInterval {
+			t.Errorf("%s is said to be first seen %s before its ticket, want %s", v.Invariant, age, 4*DefaultInterval)
+		}
+	}
+	if len(ticket.Spec.Violations) != 2 {
+		t.Errorf("the ticket is about %+v, want both", ticket.Spec.Violations)
+	}
+}
+
 func TestWhatCameBackWhileNothingCouldBeWrittenKeepsItsTrueAge(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

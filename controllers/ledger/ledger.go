@@ -140,14 +140,15 @@ func (p *Plan) Opened(violations []v1alpha1.Violation) {
 	}
 }
 
-// Unwritten keeps in memory what an update says of violations that came back, because it could not be written: their ticket says that
-// they have cleared, and if somebody resolves it so, nothing else knows since when they are back. before is the memory that the
-// cycle began with.
+// Unwritten keeps in memory what an update counts and its ticket does not, because it could not be written: violations that came back, or
+// whose grace period ended. If somebody resolves the ticket as it is, nothing else knows since when they have been there. before is the
+// memory that the cycle began with.
 func (p *Plan) Unwritten(u Update, before map[string]Memory, now time.Time) {
-	for _, e := range entriesOf(u.Ticket) {
-		key := Key{e.Invariant, e.StoreID, e.Reason}
+	counts := func(e v1alpha1.ViolationStatus) bool { return e.Active && !e.Pending }
+	updated := entriesOf(&v1alpha1.Ticket{Spec: u.Ticket.Spec, Status: u.Status})
+	for i, e := range entriesOf(u.Ticket) {
 		memory, found := p.Memory[e.Invariant]
-		if e.Active || !found || e.Reason != v1alpha1.Violated || !slices.Contains(u.Recurred, key) {
+		if !found || e.Reason != v1alpha1.Violated || counts(e) || !counts(updated[i]) {
 			continue
 		}
 		timer := before[e.Invariant].Stores[e.StoreID]

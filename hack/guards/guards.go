@@ -207,6 +207,12 @@ var guards = []guard{
 		pkg: controllers, test: "TestModel",
 	},
 	{
+		name: "what begins to count and cannot be written is remembered", rule: crash,
+		file: "controllers/ledger/ledger.go", old: "counts(e) || !counts(updated[i]) {",
+		without: "counts(e) || !counts(updated[i]) || !slices.Contains(u.Recurred, Key{e.Invariant, e.StoreID, e.Reason}) {",
+		pkg: controllers, test: "BeginsToCount",
+	},
+	{
 		name: "what was resolved under the cycle's hands is seen, whoever opened it", rule: crash,
 		file: recordFile, old: "if ledger.Unsettled(ticket) {", without: never,
 		pkg: controllers, test: "ResolvedAtOnce",
