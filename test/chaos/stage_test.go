@@ -34,7 +34,9 @@ type stage struct {
 	began time.Time
 	// token is the monitor's.
 	token string
-	name  string
+	// lasting: a fault lasts until a ticket must say so.
+	lasting bool
+	name    string
 }
 
 // monitorNamespace is where config/default installs the monitor.
@@ -77,7 +79,7 @@ func (s *stage) settled(tolerance history.Tolerance, facts ...string) {
 		s.Error(breach)
 	}
 	c, demanded := s.history.Counts(), s.history.Demanded(time.Now(), tolerance)
-	if demanded == 0 {
+	if s.lasting && demanded == 0 {
 		s.Error("no fault lasted long enough to need a ticket: that nothing is lost is not shown")
 	}
 	facts = append(facts, fmt.Sprintf("%d faults, of which %d need a ticket", c.Faults, demanded), fmt.Sprintf("%d tickets in %d versions", c.Tickets, c.Versions),

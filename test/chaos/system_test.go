@@ -189,6 +189,9 @@ func (y *system) add() (store string) {
 // namespace writes to its ticket in each cycle. Before it is mended, it lasts until a ticket must say so, if a monitor is able.
 func (y *system) lasting() (mend func()) {
 	y.stage.Helper()
+	y.stage.mu.Lock()
+	y.stage.lasting = true
+	y.stage.mu.Unlock()
 	var mended atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, `[{"id": "1", "lasting": %t}]`, !mended.Load())
