@@ -38,17 +38,17 @@ var guards = []guard{
 	},
 	{
 		name: "the deterministic name", rule: oneTicket,
-		file: recordFile, old: "key, number := r.scope.key, r.scope.highest+1", without: "key, number := r.scope.key, r.scope.highest+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1])",
+		file: recordFile, old: "key, number := r.scope.key, r.number+1", without: "key, number := r.scope.key, r.number+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1])",
 		pkg: controllers, test: "Rule3TwoMonitors",
 	},
 	{
 		name: "a name that is taken is decided anew", rule: oneTicket,
-		file: recordFile, old: "\t\t\tr.scope.highest = number\n\t\t\treturn errConflict", without: "\t\t\tr.scope.highest = number\n\t\t\treturn nil",
+		file: recordFile, old: "\t\t\tr.taken = number\n\t\t\treturn errConflict", without: "\t\t\tr.taken = number\n\t\t\treturn nil",
 		pkg: controllers, test: "Rule3|NameThatIsTaken|Rule8",
 	},
 	{
 		name: "the numbers are read before the open tickets", rule: oneTicket,
-		file: recordFile, old: "names.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))", without: "defer func() { _ = reader.List(ctx, &names, client.InNamespace(key.Namespace)); for _, t := range names.Items { r.listed[t.Name] = t.ResourceVersion; r.scope.highest = max(r.scope.highest, v1alpha1.TicketNumber(key.Name, t.Name)) } }()\n\tnames.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))",
+		file: recordFile, old: "names.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))", without: "defer func() { _ = reader.List(ctx, &names, client.InNamespace(key.Namespace)); for _, t := range names.Items { r.number = max(r.number, v1alpha1.TicketNumber(key.Name, t.Name)) } }()\n\tnames.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(\"TicketList\"))",
 		pkg: controllers, test: "Model",
 	},
 	{
@@ -128,7 +128,7 @@ var guards = []guard{
 	},
 	{
 		name: "what a ticket knew that is deleted under a cycle is remembered", rule: crash,
-		file: recordFile, old: "case err != nil && k.IsOpen():", without: "case false:",
+		file: recordFile, old: "if !there[ticket.Name] && ticket.IsOpen() {", without: never,
 		pkg: controllers, test: "Model",
 	},
 	{
@@ -210,7 +210,7 @@ var guards = []guard{
 		name: "what begins to count and cannot be written is remembered", rule: crash,
 		file: "controllers/ledger/ledger.go", old: "counts(e) || !counts(updated[i]) {",
 		without: "counts(e) || !counts(updated[i]) || !slices.Contains(u.Recurred, Key{e.Invariant, e.StoreID, e.Reason}) {",
-		pkg: controllers, test: "BeginsToCount",
+		pkg:     controllers, test: "BeginsToCount",
 	},
 	{
 		name: "what was resolved under the cycle's hands is seen, whoever opened it", rule: crash,
