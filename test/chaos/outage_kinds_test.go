@@ -27,6 +27,8 @@ type outage struct {
 	counts bool
 	// conflicts: each cycle decides anew as often as it may.
 	conflicts bool
+	// hangs: what is sent may hang.
+	hangs bool
 	// lease: a leader cannot renew its lease.
 	lease bool
 	begin func(*outages, scope) (end func())
@@ -43,18 +45,18 @@ var kinds = []outage{
 	{name: "writes get 500", one: true, lease: true, begin: refuse(isWrite, status(http.StatusInternalServerError, metav1.StatusReasonInternalError))},
 	{name: "writes of statuses get 409", one: true, conflicts: true, begin: refuse(isStatusWrite, status(http.StatusConflict, metav1.StatusReasonConflict))},
 	{name: "somebody is always faster", one: true, conflicts: true, begin: beFaster},
-	{name: "all takes 2 s", one: true, begin: delay},
+	{name: "all takes 2 s", hangs: true, one: true, begin: delay},
 	{name: "reads get 503", one: true, lease: true, begin: refuse(isRead, status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable))},
 	{name: "lists get 503", one: true, begin: refuse(isList, status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable))},
 	{name: "a quota refuses new tickets", one: true, counts: true, begin: refuse(isCreation, status(http.StatusForbidden, metav1.StatusReasonForbidden))},
 	{name: "an admission policy refuses new tickets", one: true, counts: true, begin: refuse(isCreation, status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid))},
 	{name: "watches end with 410", free: true, begin: refuse(isWatchFromVersion, gone)},
-	{name: "nothing passes", lease: true, begin: cut},
+	{name: "nothing passes", hangs: true, lease: true, begin: cut},
 	{name: "history is lost", lease: true, begin: loseHistory},
 	{name: "API server killed", lease: true, begin: restart((*controlplane.ControlPlane).KillAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
 	{name: "API server restarted", lease: true, begin: restart((*controlplane.ControlPlane).StopAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
-	{name: "API server hangs", lease: true, begin: restart(signal(syscall.SIGSTOP), func(c *controlplane.ControlPlane, _ context.Context) error { return signal(syscall.SIGCONT)(c) })},
-	{name: "etcd killed", lease: true, begin: restart((*controlplane.ControlPlane).KillEtcd, (*controlplane.ControlPlane).StartEtcd)},
+	{name: "API server hangs", hangs: true, lease: true, begin: restart(signal(syscall.SIGSTOP), func(c *controlplane.ControlPlane, _ context.Context) error { return signal(syscall.SIGCONT)(c) })},
+	{name: "etcd killed", hangs: true, lease: true, begin: restart((*controlplane.ControlPlane).KillEtcd, (*controlplane.ControlPlane).StartEtcd)},
 }
 
 // refuse answers what a scope has of some requests.

@@ -299,6 +299,9 @@ func (o *outages) note(hit []*system, r round) (over func()) {
 		if !r.free {
 			ends = append(ends, o.history.Hindered(y.namespace, time.Now()))
 		}
+		if r.hangs {
+			ends = append(ends, o.history.Hanging(y.namespace, time.Now()))
+		}
 		if r.elected {
 			// It may lose its lease, and find that out late.
 			y.unmonitored()

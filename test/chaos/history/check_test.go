@@ -121,6 +121,14 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 				s.open(1, up, 20, 20)
 				s.resolve(1, 31, v1alpha1.Cleared)
 			},
+			"a fault that is seen when the writes of the look before it are given up": func(s *story) {
+				s.Policy(history.Policy{Namespace: "ns", Invariant: "up", Interval: time.Second, Timeout: 3 * time.Second})
+				s.Hanging("ns", at(9))(at(15))
+				s.Hindered("ns", at(9))(at(15))
+				s.fault(up, 10, 30)
+				s.open(1, up, 16, 17)
+				s.resolve(1, 31, v1alpha1.Cleared)
+			},
 			"a ticket that arrives when its fault is over": func(s *story) {
 				s.fault(up, 10, 13)
 				s.unable(at(11))

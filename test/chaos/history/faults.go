@@ -186,7 +186,7 @@ func grace(a *account) {
 			if a.longer(k, fault, v) > 0 && !a.firstOf(v, k, fault) {
 				continue // the ticket before it may say that it was first seen at a time that lies ahead since the clock was set back
 			}
-			if able, ok := a.firstSeeing(k, fault.Start, a.settle(p)); ok && first.After(able.Add(a.longer(k, fault, v))) {
+			if able, ok := a.firstSeeing(k, fault.Start, a.sees(k.Namespace, p, fault.Start)); ok && first.After(able.Add(a.longer(k, fault, v))) {
 				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
 			}
 			if violation.Pending || a.blind(k, fault.Start, v.At) {

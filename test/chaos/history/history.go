@@ -101,6 +101,7 @@ type History struct {
 	acts     []*Act
 	able     map[string][]*Span
 	hindered map[string][]*Span
+	hanging  map[string][]*Span
 	delayed  map[string][]Span
 	clocks   map[string][]clockSpan
 	policies []Policy
@@ -124,7 +125,7 @@ type awaited struct {
 
 // New is an empty history.
 func New() *History {
-	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, delayed: map[string][]Span{}, clocks: map[string][]clockSpan{},
+	return &History{able: map[string][]*Span{}, hindered: map[string][]*Span{}, hanging: map[string][]*Span{}, delayed: map[string][]Span{}, clocks: map[string][]clockSpan{},
 		latest: map[string]map[string]Version{}, given: map[string]bool{}}
 }
 
@@ -198,6 +199,11 @@ func (h *History) Able(namespace string, at time.Time) (end func(time.Time)) {
 // first time it is to write, as seen then, once end is called.
 func (h *History) Hindered(namespace string, at time.Time) (end func(time.Time)) {
 	return h.span(h.hindered, namespace, at)
+}
+
+// Hanging notes that what a monitor sends to write to a namespace may hang from now on: it looks again when it has given that up.
+func (h *History) Hanging(namespace string, at time.Time) (end func(time.Time)) {
+	return h.span(h.hanging, namespace, at)
 }
 
 // Delayed notes that what a monitor sent at one time to write to a namespace arrived at another.

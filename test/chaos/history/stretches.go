@@ -10,6 +10,17 @@ import (
 // settle is how long a monitor that is able takes to find something and write it: two intervals, and what the machine takes.
 func (a *account) settle(p Policy) time.Duration { return 2*p.Interval + a.Late }
 
+// sees is how long a monitor that is able takes to look at a namespace from some time on. While its writes hang, it looks when those of the
+// look before are given up, an interval and the source's timeout after that.
+func (a *account) sees(namespace string, p Policy, from time.Time) time.Duration {
+	for _, h := range a.hanging[namespace] {
+		if h.Start.Before(from.Add(p.Interval)) && h.until(a.now).After(from) {
+			return a.settle(p) + p.Timeout
+		}
+	}
+	return a.settle(p)
+}
+
 // moments are the true times that a time of a monitor's clock may mean, if it was written by then.
 func (a *account) moments(namespace string, at, by time.Time) []time.Time {
 	spans := a.clocks[namespace]
