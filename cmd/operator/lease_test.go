@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/ptr"
@@ -16,7 +19,8 @@ import (
 // holderAfter lets "old" lead, does something to the Lease, ends "old" before it can know, and returns who has the Lease then.
 func holderAfter(t *testing.T, meanwhile func(*coordinationv1.Lease)) string {
 	t.Helper()
-	leases := fake.NewClientset().CoordinationV1()
+	clientset := fake.NewClientset()
+	leases := clientset.CoordinationV1()
 	lock := &lease{Interface: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: leaseName}, Client: leases,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: "old"}}, lost: func(error) {}}
 	leads, stopped := make(chan struct{}), make(chan struct{})
@@ -31,6 +35,13 @@ func holderAfter(t *testing.T, meanwhile func(*coordinationv1.Lease)) string {
 	}
 	go func() { elector.Run(ctx); close(stopped) }()
 	<-leads
+	// It renews its lease once at once, and the clientset, unlike an API server, lets it do so whatever it has read.
+	renewed := func(context.Context) (bool, error) {
+		return slices.ContainsFunc(clientset.Actions(), func(a clienttesting.Action) bool { return a.GetVerb() == "update" }), nil
+	}
+	if err := wait.PollUntilContextTimeout(ctx, time.Millisecond, time.Minute, true, renewed); err != nil {
+		t.Fatal(err)
+	}
 	current, err := leases.Leases("ns").Get(ctx, leaseName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
