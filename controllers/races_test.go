@@ -182,3 +182,33 @@ func TestRule6OfAThousandWordsWrittenUnderACyclesWritesNoneIsLostOrRefused(t *te
 		b.cycle()
 	}
 }
+
+func TestATicketOfAnotherMonitorThatIsResolvedAtOnceLeavesItsTrueAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	resolve := func(name string) {
+		must(t, b.patchStatus(name, `{"state":"Resolved","resolution":{"by":"ana"}}`))
+		b.settle()
+	}
+	first := b.wantTickets(v1alpha1.Open)[0].Spec.Violations[0].FirstSeenTime
+	resolve("sys-1")
+	other := b.monitor
+	// Right before this monitor opens sys-2, another does, sees that sys-1 has nothing left to say, and a person resolves sys-2.
+	b.writer = raced(func() {
+		mine := b.monitor
+		b.monitor = other
+		b.reconcile()
+		b.settle()
+		b.cycle()
+		resolve("sys-2")
+		b.monitor = mine
+	})
+	b.restart()
+	b.cycle()
+	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Open)[2].Spec.Violations[0].FirstSeenTime; !got.Go().Equal(first.Go()) {
+		t.Errorf("sys-3 is first seen %v, want %v", got, first)
+	}
+}

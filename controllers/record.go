@@ -192,46 +192,48 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	for i := range list.Items {
 		tickets = append(tickets, &list.Items[i])
 	}
-	var err error
-	if r.history, err = r.readHistory(ctx, versions, tickets); err != nil {
+	others, gone, err := r.readOthers(ctx, versions, tickets)
+	if err != nil {
 		return nil, err
 	}
-	tickets, deleted, err := r.addUnsettled(ctx, tickets, known)
-	if err == nil && (deleted || len(r.history) < len(versions)) {
+	r.history = slices.Concat(tickets, others)
+	tickets, deleted, err := r.addUnsettled(ctx, tickets, others, known)
+	if err == nil && (gone || deleted) {
 		return r.refresh(ctx, tickets)
 	}
 	return tickets, err
 }
 
-// readHistory reads all tickets of the system, of which the API server has these versions: from the cache, but for those that it has not
-// caught up with and that are not among the open ones. A ticket that was resolved a moment ago may be the one that a violation comes
-// back from.
-func (r *recorder) readHistory(ctx context.Context, versions map[string]string, open []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
+// readOthers reads the tickets of the system that are not among the open ones, of which the API server has these versions: from the
+// cache, but for those that it has not caught up with. A ticket that was resolved a moment ago may be the one that a violation comes back
+// from. It tells whether one is gone since they were listed.
+func (r *recorder) readOthers(ctx context.Context, versions map[string]string, open []*v1alpha1.Ticket) (others []*v1alpha1.Ticket, gone bool, err error) {
 	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	history := slices.Clone(open)
 	missing := maps.Clone(versions)
 	for _, ticket := range open {
 		delete(missing, ticket.Name)
 	}
 	for _, ticket := range cached {
 		if missing[ticket.Name] == ticket.ResourceVersion {
-			history = append(history, ticket)
+			others = append(others, ticket)
 			delete(missing, ticket.Name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		ticket, err := r.readTicket(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		if ticket != nil {
-			history = append(history, ticket)
+		if ticket == nil {
+			gone = true
+			continue
 		}
+		others = append(others, ticket)
 	}
-	return history, nil
+	return others, gone, nil
 }
 
 // readTicket reads a ticket as the API server has it: nil where there is none.
@@ -247,27 +249,26 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 	return &ticket, nil
 }
 
-// addUnsettled adds to the open tickets those that are resolved and still matter, and remembers what those knew that were deleted under
-// the cycle's hands. It tells whether one was after the tickets were listed.
-func (r *recorder) addUnsettled(ctx context.Context, open, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
+// addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
+// deleted under the cycle's hands. It tells whether one was deleted after the tickets were listed.
+func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
 	tickets = slices.Clone(open)
 	there := map[string]bool{}
 	for _, ticket := range open {
 		there[ticket.Name] = true
 	}
-	for _, ticket := range r.history[len(open):] {
-		there[ticket.Name] = true
+	for _, ticket := range others {
 		if ticket.IsOpen() {
 			// So the cache says: it was resolved or deleted since its version was listed.
-			name := ticket.Name
-			if ticket, err = r.readTicket(ctx, name); err != nil {
+			if ticket, err = r.readTicket(ctx, ticket.Name); err != nil {
 				return nil, false, err
 			}
-			if there[name] = ticket != nil; ticket == nil {
-				deleted = true
-				continue
-			}
 		}
+		if ticket == nil {
+			deleted = true
+			continue
+		}
+		there[ticket.Name] = true
 		if ledger.Unsettled(ticket) {
 			tickets = append(tickets, ticket)
 		}

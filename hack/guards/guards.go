@@ -203,7 +203,7 @@ var guards = []guard{
 	},
 	{
 		name: "what was deleted while the tickets were read makes them be read again", rule: oneTicket,
-		file: recordFile, old: "if err == nil && (deleted || len(r.history) < len(versions)) {", without: "if err == nil && deleted && len(r.history) > len(versions) {",
+		file: recordFile, old: "if err == nil && (gone || deleted) {", without: "if err == nil && gone && !gone && deleted {",
 		pkg: controllers, test: "TestModel",
 	},
 	{
