@@ -20,12 +20,12 @@ type lease struct {
 	resourcelock.Interface
 	// holder is who had it when it was last read or written.
 	holder string
-	// lost is called when another has it.
-	lost context.CancelCauseFunc
+	// lost is told once when another has it.
+	lost chan<- error
 }
 
 // newLease is the Lease in a namespace, for a candidate of that name, which no other may have.
-func newLease(config *rest.Config, namespace, candidate string, recorder resourcelock.EventRecorder, lost context.CancelCauseFunc) (*lease, error) {
+func newLease(config *rest.Config, namespace, candidate string, recorder resourcelock.EventRecorder, lost chan<- error) (*lease, error) {
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaseName,
 		resourcelock.ResourceLockConfig{Identity: candidate, EventRecorder: recorder}, config, renewDeadline)
 	if err != nil {
@@ -39,7 +39,10 @@ func (l *lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []
 	record, raw, err := l.Interface.Get(ctx)
 	if err == nil {
 		if me := l.Identity(); l.holder == me && record.HolderIdentity != me && record.HolderIdentity != "" {
-			l.lost(fmt.Errorf("the Lease %s is lost to %q", l.Describe(), record.HolderIdentity))
+			select {
+			case l.lost <- fmt.Errorf("the Lease %s is lost to %q", l.Describe(), record.HolderIdentity):
+			default:
+			}
 		}
 		l.holder = record.HolderIdentity
 	}

@@ -22,7 +22,7 @@ func holderAfter(t *testing.T, meanwhile func(*coordinationv1.Lease)) string {
 	clientset := fake.NewClientset()
 	leases := clientset.CoordinationV1()
 	lock := &lease{Interface: &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: leaseName}, Client: leases,
-		LockConfig: resourcelock.ResourceLockConfig{Identity: "old"}}, lost: func(error) {}}
+		LockConfig: resourcelock.ResourceLockConfig{Identity: "old"}}}
 	leads, stopped := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -130,8 +130,7 @@ func (o *monitorOptions) run(ctx context.Context) error {
 		return fmt.Errorf("name this monitor: %w", err)
 	}
 	o.name = host + "_" + uuid.NewString()
-	stopped := ctx
-	ctx, lost := context.WithCancelCause(ctx)
+	lost := make(chan error, 1)
 	mgr, err := o.manager(config, own, lost)
 	if err != nil {
 		return fmt.Errorf("set up the monitor: %w", err)
@@ -140,8 +139,15 @@ func (o *monitorOptions) run(ctx context.Context) error {
 		return err
 	}
 	log.Info("monitor starts", "server", config.Host, "interval", o.interval.String(), "namespace", o.watched())
-	if err := mgr.Start(ctx); stopped.Err() == nil {
-		return fmt.Errorf("run the monitor: %w", cmp.Or(context.Cause(ctx), err))
+	stopped := make(chan error, 1)
+	go func() { stopped <- mgr.Start(ctx) }()
+	select {
+	case err = <-stopped:
+	case err = <-lost:
+		// Nothing is waited for: what is under way is not to be finished.
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("run the monitor: %w", err)
 	}
 	log.Info("monitor stopped")
 	return nil
@@ -214,8 +220,8 @@ func (o *monitorOptions) config() (config *rest.Config, own string, err error) {
 	return config, own, nil
 }
 
-// manager stands for the Lease in the namespace own if it is told to elect a leader, and calls lost if it had it and another has it.
-func (o *monitorOptions) manager(config *rest.Config, own string, lost context.CancelCauseFunc) (manager.Manager, error) {
+// manager stands for the Lease in the namespace own if it is told to elect a leader, and tells lost if it had it and another has it.
+func (o *monitorOptions) manager(config *rest.Config, own string, lost chan<- error) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
