@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -124,7 +123,7 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 			})
 			source.set(false)
 			<-held
-			must(t, old.Signal(syscall.SIGSTOP))
+			must(t, old.Pause())
 			startMonitorNamed(t, "new", asMonitor(t), flags...)
 			eventually(t, "the new leader counts", func() bool {
 				tickets := ticketsIn(t, ns)
@@ -132,7 +131,7 @@ func TestALeaderThatIsWokenInTheMiddleOfOpeningOpensNothingTwice(t *testing.T) {
 			})
 			before := ticketsIn(t, ns)[0]
 			close(letGo)
-			must(t, old.Signal(syscall.SIGCONT))
+			must(t, old.Resume())
 			eventually(t, "both count", func() bool { return ticketsIn(t, ns)[0].Status.Occurrences > before.Status.Occurrences+3 })
 			tickets := ticketsIn(t, ns)
 			wantOneOpenTicketForEach(t, tickets)

@@ -55,7 +55,7 @@ func (c *ControlPlane) StopAPIServer() error {
 // endAPIServer ends the API server unless it has ended, and forgets its process ID, which may be another's from now on.
 func (c *ControlPlane) endAPIServer() error {
 	// One that hangs would not hear that it is to end, and one without its etcd would wait for that.
-	_ = programs.SignalNoted(c.plane.APIServer.Path, syscall.SIGCONT) // fails only when it has ended
+	_ = c.ResumeAPIServer() // fails only when it has ended
 	if c.etcd.Check() != nil {
 		programs.KillNoted(c.plane.APIServer.Path)
 	}
@@ -67,7 +67,7 @@ func (c *ControlPlane) endAPIServer() error {
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	interrupt := context.AfterFunc(ctx, func() { programs.KillNoted(c.plane.APIServer.Path) })
 	defer interrupt()
-	if programs.SignalNoted(c.plane.APIServer.Path, 0) != nil {
+	if !c.apiServerRuns() {
 		if err := c.plane.APIServer.Start(); err != nil {
 			return fmt.Errorf("starting kube-apiserver again: %w", err)
 		}
@@ -77,10 +77,27 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	})
 }
 
-// SignalAPIServer sends the API server a signal: SIGSTOP makes it hang, SIGCONT ends that.
-func (c *ControlPlane) SignalAPIServer(signal syscall.Signal) error {
-	if err := programs.SignalNoted(c.plane.APIServer.Path, signal); err != nil {
-		return fmt.Errorf("signalling kube-apiserver: %w", err)
+// apiServerRuns says whether there is a process of the API server.
+func (c *ControlPlane) apiServerRuns() bool {
+	pid, err := programs.Noted(c.plane.APIServer.Path)
+	return err == nil && syscall.Kill(pid, 0) == nil
+}
+
+// PauseAPIServer makes the API server hang, as SIGSTOP does, and returns once it answers nothing more. ResumeAPIServer
+// ends that.
+func (c *ControlPlane) PauseAPIServer() error { return c.withAPIServer("pausing", programs.Pause) }
+
+// ResumeAPIServer lets the API server go on after PauseAPIServer.
+func (c *ControlPlane) ResumeAPIServer() error { return c.withAPIServer("resuming", programs.Resume) }
+
+// withAPIServer does something to the process of the API server.
+func (c *ControlPlane) withAPIServer(doing string, do func(pid int) error) error {
+	pid, err := programs.Noted(c.plane.APIServer.Path)
+	if err == nil {
+		err = do(pid)
+	}
+	if err != nil {
+		return fmt.Errorf("%s kube-apiserver: %w", doing, err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package controlplane_test
 
 import (
 	"context"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +34,7 @@ func TestOutages(t *testing.T) {
 	}{
 		{"a killed API server", c.KillAPIServer, func() error { return c.StartAPIServer(t.Context()) }},
 		{"a stopped API server", c.StopAPIServer, func() error { return c.StartAPIServer(t.Context()) }},
-		{"an API server that hangs", func() error { return c.SignalAPIServer(syscall.SIGSTOP) }, func() error { return c.SignalAPIServer(syscall.SIGCONT) }},
+		{"an API server that hangs", c.PauseAPIServer, c.ResumeAPIServer},
 		{"a killed etcd", c.KillEtcd, func() error { return c.StartEtcd(t.Context()) }},
 	} {
 		t.Run(outage.name+" answers nobody, and everybody afterwards", func(t *testing.T) {
@@ -73,12 +72,12 @@ func TestOutages(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("an API server that is down cannot be signalled", func(t *testing.T) {
+	t.Run("an API server that is down cannot be paused", func(t *testing.T) {
 		if err := c.KillAPIServer(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SignalAPIServer(syscall.SIGSTOP); err == nil {
-			t.Error("some process got the signal")
+		if err := c.PauseAPIServer(); err == nil {
+			t.Error("some process is paused")
 		}
 		if err := c.StartAPIServer(t.Context()); err != nil {
 			t.Fatal(err)
@@ -91,7 +90,7 @@ func TestOutages(t *testing.T) {
 			}
 		}
 	})
-	if err := c.SignalAPIServer(syscall.SIGSTOP); err != nil {
+	if err := c.PauseAPIServer(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.KillEtcd(); err != nil {

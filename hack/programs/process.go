@@ -35,22 +35,23 @@ func Launcher(dir, name, path string) (string, error) {
 	return launcher, nil
 }
 
-// KillNoted kills what a launcher's script has become, if it was started.
-func KillNoted(launcher string) {
-	_ = SignalNoted(launcher, syscall.SIGKILL) // fails only when it was not started or has ended
+// Noted is the process ID of what a launcher's script has become. It is an error if it was not started, or was forgotten.
+func Noted(launcher string) (pid int, err error) {
+	content, err := os.ReadFile(launcher + ".pid")
+	if err == nil {
+		pid, err = strconv.Atoi(strings.TrimSpace(string(content)))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading what %s has become: %w", launcher, err)
+	}
+	return pid, nil
 }
 
-// SignalNoted sends a signal to what a launcher's script has become.
-func SignalNoted(launcher string, signal syscall.Signal) error {
-	content, err := os.ReadFile(launcher + ".pid")
-	if err != nil {
-		return fmt.Errorf("reading what %s has become: %w", launcher, err)
+// KillNoted kills what a launcher's script has become, if it was started.
+func KillNoted(launcher string) {
+	if pid, err := Noted(launcher); err == nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // fails only when it has ended
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return fmt.Errorf("reading what %s has become: %w", launcher, err)
-	}
-	return syscall.Kill(pid, signal)
 }
 
 // Forget removes the note of a launcher whose program has ended: the process ID may be another's from now on.

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -241,9 +240,9 @@ func (m *member) die(ill bool) {
 // freeze stops the member as a machine does that has no time for it, or lets it go on.
 func (m *member) freeze(ill bool) {
 	if ill {
-		_ = m.process.Signal(syscall.SIGSTOP) // fails only when it is dead
+		_ = m.process.Pause() // fails only when it is dead
 	} else {
-		_ = m.process.Signal(syscall.SIGCONT)
+		_ = m.process.Resume()
 	}
 }
 

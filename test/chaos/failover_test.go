@@ -318,15 +318,15 @@ func (o *trio) end(m *monitor, how ending) (over time.Time, mend func()) {
 	case ended:
 		return o.unable(func() { _ = process.Signal(syscall.SIGTERM) }), func() {}
 	case paused:
-		return o.unable(func() { _ = process.Signal(syscall.SIGSTOP) }), func() { _ = process.Signal(syscall.SIGCONT) }
+		return o.unable(func() { _ = process.Pause() }), func() { _ = process.Resume() }
 	case cutOff:
 		return o.unable(m.gate.Cut), m.gate.Mend
 	case pausedAtWrite:
-		over, arrive := o.at(m, gate.IsWrite, func() { _ = process.Signal(syscall.SIGSTOP) })
-		return over, func() { arrive(); _ = process.Signal(syscall.SIGCONT) }
+		over, arrive := o.at(m, gate.IsWrite, func() { _ = process.Pause() })
+		return over, func() { arrive(); _ = process.Resume() }
 	case pausedAtRenewal:
-		over, arrive := o.at(m, isRenewal, func() { _ = process.Signal(syscall.SIGSTOP) })
-		return over, func() { arrive(); _ = process.Signal(syscall.SIGCONT) }
+		over, arrive := o.at(m, isRenewal, func() { _ = process.Pause() })
+		return over, func() { arrive(); _ = process.Resume() }
 	default:
 		over, arrive := o.at(m, gate.IsWrite, m.gate.Cut)
 		return over, func() { arrive(); m.gate.Mend() }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,7 +54,7 @@ var kinds = []outage{
 	{name: "history is lost", lease: true, begin: loseHistory},
 	{name: "API server killed", lease: true, begin: restart((*controlplane.ControlPlane).KillAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
 	{name: "API server restarted", lease: true, begin: restart((*controlplane.ControlPlane).StopAPIServer, (*controlplane.ControlPlane).StartAPIServer)},
-	{name: "API server hangs", hangs: true, lease: true, begin: restart(signal(syscall.SIGSTOP), func(c *controlplane.ControlPlane, _ context.Context) error { return signal(syscall.SIGCONT)(c) })},
+	{name: "API server hangs", hangs: true, lease: true, begin: restart((*controlplane.ControlPlane).PauseAPIServer, func(c *controlplane.ControlPlane, _ context.Context) error { return c.ResumeAPIServer() })},
 	{name: "etcd killed", hangs: true, lease: true, begin: restart((*controlplane.ControlPlane).KillEtcd, (*controlplane.ControlPlane).StartEtcd)},
 }
 
@@ -161,10 +160,6 @@ func restart(stop func(*controlplane.ControlPlane) error, start func(*controlpla
 		must(o, stop(o.plane))
 		return func() { must(o, start(o.plane, o.ctx)) }
 	}
-}
-
-func signal(signal syscall.Signal) func(*controlplane.ControlPlane) error {
-	return func(c *controlplane.ControlPlane) error { return c.SignalAPIServer(signal) }
 }
 
 var watchURL = must1(http.NewRequest(http.MethodGet, "/?watch=true", nil)).URL
