@@ -59,7 +59,8 @@ lint: bin/golangci-lint ## Run golangci-lint. The first time it is built, which 
 .PHONY: test
 test: controlplane $(if $(PROMETHEUS),,bin/prometheus) manifests generate fmt vet ## Run all tests, against a real API server and Prometheus. TESTFLAGS has more flags.
 	@# Not from the test cache: it does not know of the CRDs and the programs that tests install and build.
-	go test -count=1 $(TESTFLAGS) ./...
+	@# Four of a package's tests at once, also on two cores: they wait for the API server most of the time.
+	go test -count=1 -parallel 4 $(TESTFLAGS) ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZTIME, one after the other. What breaks one stays in its testdata.
