@@ -28,7 +28,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	testingclock "k8s.io/utils/clock/testing"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
@@ -43,10 +42,7 @@ import (
 
 var plane *controlplane.ControlPlane
 
-func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	controlplanetest.Main(m, &plane)
-}
+func TestMain(m *testing.M) { controlplanetest.Main(m, &plane) }
 
 func testScheme(t testing.TB) *runtime.Scheme {
 	t.Helper()

@@ -8,10 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -22,10 +20,7 @@ import (
 
 var plane *controlplane.ControlPlane
 
-func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	controlplanetest.Main(m, &plane)
-}
+func TestMain(m *testing.M) { controlplanetest.Main(m, &plane) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -198,7 +198,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("making the directory of kube-apiserver: %w", err)
 	}
-	out := programs.NewTail(log)
+	out := programs.NewTail(log, programs.TailBytes)
 	server := &envtest.APIServer{
 		Path:         path,
 		CertDir:      dir,
@@ -224,7 +224,7 @@ func (c *ControlPlane) tryAPIServer(ctx context.Context, path string, log io.Wri
 		if strings.Contains(out.String(), "address already in use") {
 			err = errPortTaken
 		}
-		return fmt.Errorf("starting kube-apiserver: %w: %s", errors.Join(err, context.Cause(ctx)), out)
+		return fmt.Errorf("starting kube-apiserver: %w: %s", errors.Join(err, context.Cause(ctx)), out.Last())
 	}
 	if c.Config, c.Kubeconfig, err = c.User("admin", "system:masters"); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package programs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +10,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
 
 // StopTimeout bounds how long a program may take to end by itself.
 const StopTimeout = 10 * time.Second
+
+// TailBytes is how much of a program's output an error message has.
+const TailBytes = 4096
 
 // Launcher writes a shell script, named name, into dir. The script notes its process ID beside itself and becomes
 // the program at path. The guard reads these notes; it is also the only way to learn the ID of what envtest starts.
@@ -121,7 +122,7 @@ func Start(dir, name, path string, log io.Writer, args ...string) (*Process, err
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{name: name, cmd: exec.Command(launcher, args...), tail: NewTail(log), ended: make(chan struct{})}
+	p := &Process{name: name, cmd: exec.Command(launcher, args...), tail: NewTail(log, TailBytes), ended: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
 	// In a process group of its own it does not get the Ctrl-C of the terminal, so that the order of the stop
@@ -156,9 +157,9 @@ func (p *Process) Check() error {
 	select {
 	case <-p.ended:
 		if p.err == nil {
-			return fmt.Errorf("%s ended (exit status 0) before it was ready: %s", p.name, p.tail)
+			return fmt.Errorf("%s ended (exit status 0) before it was ready: %s", p.name, p.tail.Last())
 		}
-		return fmt.Errorf("%s ended (%w) before it was ready: %s", p.name, p.err, p.tail)
+		return fmt.Errorf("%s ended (%w) before it was ready: %s", p.name, p.err, p.tail.Last())
 	default:
 		return nil
 	}
@@ -187,42 +188,4 @@ func (p *Process) Stop() error {
 		<-p.ended
 		return fmt.Errorf("%s did not stop within %s and was killed", p.name, StopTimeout)
 	}
-}
-
-// Tail passes on what a program prints, and keeps the end of it for an error message.
-type Tail struct {
-	next io.Writer
-
-	mu   sync.Mutex
-	last []byte
-}
-
-// NewTail returns a tail that passes on to next.
-func NewTail(next io.Writer) *Tail { return &Tail{next: next} }
-
-func (t *Tail) Write(b []byte) (int, error) {
-	const keep = 4096
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.last = append(t.last, b...)
-	if n := len(t.last); n > keep {
-		t.last = append([]byte(nil), t.last[n-keep:]...)
-	}
-	return t.next.Write(b)
-}
-
-// String is the end of the output, in whole lines.
-func (t *Tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	last := t.last
-	if len(last) == 4096 {
-		if _, rest, ok := bytes.Cut(last, []byte("\n")); ok {
-			last = rest
-		}
-	}
-	if len(last) == 0 {
-		return "it printed nothing"
-	}
-	return "its last output was\n" + strings.TrimSpace(string(last))
 }

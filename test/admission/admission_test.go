@@ -11,12 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -26,10 +24,7 @@ import (
 
 var plane *controlplane.ControlPlane
 
-func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
-	controlplanetest.Main(m, &plane)
-}
+func TestMain(m *testing.M) { controlplanetest.Main(m, &plane) }
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -18,6 +18,7 @@ import (
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/programs"
 	"invariant.dev/operator/test/chaos/gate"
 	"invariant.dev/operator/test/chaos/history"
 )
@@ -94,7 +95,7 @@ type member struct {
 	// id is what it calls itself when it speaks to others.
 	id      string
 	process *controlplane.Program
-	log     lastLines
+	log     *programs.Tail
 }
 
 // etcd makes an etcd cluster of three members, and does not start them.
@@ -103,7 +104,7 @@ func (s *stage) etcd() *etcdCluster {
 	c := &etcdCluster{stage: s}
 	var initial []string
 	for i := range 3 {
-		m := &member{stage: s, name: fmt.Sprintf("%s-etcd-%d", s.name, i+1)}
+		m := &member{stage: s, log: programs.NewTail(io.Discard, logBytes), name: fmt.Sprintf("%s-etcd-%d", s.name, i+1)}
 		// etcd takes these as relative to where programs are started.
 		client, peer := m.name+"-client", m.name+"-peer"
 		m.client, m.peer = s.link(client, nil), s.link(peer, func(r *http.Request) string { return r.Header.Get("X-Server-From") })
@@ -146,7 +147,7 @@ func (s *stage) link(socket string, from func(*http.Request) string) *gate.Link 
 func (m *member) start() {
 	path, err := controlplane.Binary("etcd")
 	if err == nil {
-		m.process, err = m.stage.plane.StartProgram(m.name, path, &m.log, m.args...)
+		m.process, err = m.stage.plane.StartProgram(m.name, path, m.log, m.args...)
 	}
 	if err != nil {
 		m.stage.Errorf("start %s: %v", m.name, err)

@@ -1,13 +1,14 @@
 package chaos
 
 import (
-	"bytes"
+	"io"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"invariant.dev/operator/hack/controlplane"
+	"invariant.dev/operator/hack/programs"
 	"invariant.dev/operator/test/chaos/gate"
 )
 
@@ -21,7 +22,7 @@ type monitor struct {
 	gate    *gate.Gate
 	// kubeconfig leads through the gate.
 	kubeconfig string
-	log        *lastLines
+	log        *programs.Tail
 
 	mu      sync.Mutex
 	process *controlplane.Program
@@ -40,7 +41,7 @@ func (s *stage) monitorIn(home, name string, flags ...string) *monitor {
 	g, err := gate.New(s.plane.Config)
 	must(s, err)
 	s.Cleanup(g.Close)
-	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: &lastLines{}, command: []string{filepath.Join(bin, "operator")},
+	m := &monitor{stage: s, name: s.name + "-" + name, gate: g, log: programs.NewTail(io.Discard, logBytes), command: []string{filepath.Join(bin, "operator")},
 		flags: append([]string{"--allow-address", "127.0.0.0/8"}, flags...)}
 	m.kubeconfig, err = g.Kubeconfig(s.TempDir(), home, s.token)
 	must(s, err)
@@ -89,27 +90,8 @@ func (m *monitor) kill() {
 	}
 }
 
-// lastLines keeps the end of what a program prints.
-type lastLines struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (l *lastLines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	const keep = 32 << 10
-	if l.buffer.Len() > 2*keep {
-		l.buffer.Next(l.buffer.Len() - keep)
-	}
-	return l.buffer.Write(b)
-}
-
-func (l *lastLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buffer.String()
-}
+// logBytes is how much of the end of a program's log is kept.
+const logBytes = 32 << 10
 
 // memoryLimit is the environment that config/manager gives it.
 const memoryLimit = "GOMEMLIMIT=900MiB"

@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
@@ -22,10 +20,7 @@ import (
 
 var plane *controlplane.ControlPlane
 
-func TestMain(m *testing.M) {
-	log.SetLogger(logr.Discard())
-	controlplanetest.Main(m, &plane)
-}
+func TestMain(m *testing.M) { controlplanetest.Main(m, &plane) }
 
 // bench is somebody who types operator invariants.
 type bench struct{ clitest.Bench }

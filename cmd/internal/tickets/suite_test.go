@@ -5,11 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/cmd/internal/cli/clitest"
@@ -19,10 +17,7 @@ import (
 
 var plane *controlplane.ControlPlane
 
-func TestMain(m *testing.M) {
-	log.SetLogger(logr.Discard())
-	controlplanetest.Main(m, &plane)
-}
+func TestMain(m *testing.M) { controlplanetest.Main(m, &plane) }
 
 // bench is a bench for the command tickets.
 type bench struct{ clitest.Bench }
