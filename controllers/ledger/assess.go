@@ -73,23 +73,29 @@ func (a *assessment) store(v verdict.Verdict) {
 		delete(a.memory.Stores, v.StoreID)
 		return
 	}
-	if since, left := a.book.leftViolated(key); left {
-		a.resume(v, since)
+	if timer, left := a.book.leftViolated(key); left {
+		a.resume(v.StoreID, timer)
 		if v.Truth != verdict.Violated {
 			a.book.apply(key, v.Truth, a.invariant.ResolveAfter)
 		}
 	}
-	if since, pending := a.book.pendingSince(key); pending {
-		a.resume(v, since)
+	if timer, pending := a.book.pending(key); pending {
+		a.resume(v.StoreID, timer)
 	}
 	a.timer(v.StoreID, v)
 }
 
-// resume goes on with a grace period that a ticket knows of and memory does not, after a manual resolve or a crash.
-func (a *assessment) resume(v verdict.Verdict, since time.Time) {
-	if _, timed := a.memory.Stores[v.StoreID]; !timed && v.Truth == verdict.Violated {
-		a.memory.Stores[v.StoreID] = Timer{FirstSeen: since, Since: since}
+// resume goes on with a grace period that a ticket knows of and memory does not, after a manual resolve or a crash, also where memory
+// knows that nothing is known of the store.
+func (a *assessment) resume(storeID string, known Timer) {
+	remembered := a.memory.Stores[storeID]
+	if !remembered.FirstSeen.IsZero() {
+		return
 	}
+	if known.UnknownSince.IsZero() && !remembered.UnknownSince.IsZero() {
+		known.UnknownSince = latest(remembered.UnknownSince, known.Since)
+	}
+	a.memory.Stores[storeID] = known
 }
 
 // timer advances the timer of a violation that counts in no ticket, and says whether it counts now.

@@ -98,21 +98,21 @@ func (b *book) entry(key Key) *v1alpha1.ViolationStatus {
 	return nil
 }
 
-// leftViolated tells whether a resolved ticket left the key active, and when it was first seen.
-func (b *book) leftViolated(key Key) (time.Time, bool) {
+// leftViolated tells whether a resolved ticket left the key active, and its timer as the ticket knows it.
+func (b *book) leftViolated(key Key) (Timer, bool) {
 	if l := b.left[key]; l != nil {
-		return l.spec.FirstSeenTime.Go(), true
+		return timerOf(*l.spec, l.entry), true
 	}
-	return time.Time{}, false
+	return Timer{}, false
 }
 
-// pendingSince tells whether an open ticket took the key along and it is still in its grace period there, and
-// when it was first seen.
-func (b *book) pendingSince(key Key) (time.Time, bool) {
+// pending tells whether an open ticket took the key along and it is still in its grace period there, and its timer as the ticket knows
+// it.
+func (b *book) pending(key Key) (Timer, bool) {
 	if l := b.held[key]; l != nil && l.entry.Pending && l.entry.Active {
-		return l.spec.FirstSeenTime.Go(), true
+		return timerOf(*l.spec, l.entry), true
 	}
-	return time.Time{}, false
+	return Timer{}, false
 }
 
 // absent carries what an observation no longer lists into the entries that count it.

@@ -25,13 +25,23 @@ func newLife(t *testing.T) *life { return &life{t: t, now: epoch, policy: flappi
 
 // after runs a cycle so much later, that finds the store violated or not.
 func (l *life) after(d time.Duration, violated bool) {
-	l.now = l.now.Add(d)
 	truth := verdict.Satisfied
 	if violated {
 		truth = verdict.Violated
 	}
+	l.look(d, seen("1", truth))
+}
+
+// seen is what a look says that saw so of a store.
+func seen(storeID string, truth verdict.Truth) *verdict.Judgement {
+	return &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: storeID, Truth: truth, Message: "down"}}}
+}
+
+// look runs a cycle so much later, whose look says that.
+func (l *life) look(d time.Duration, judgement *verdict.Judgement) {
+	l.now = l.now.Add(d)
 	policy := l.policy
-	policy.Judgement = &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: truth, Message: "down"}}}
+	policy.Judgement = judgement
 	c := Cycle{Now: l.now, Monitor: "m", Invariants: map[string]Invariant{"store-up": policy}}
 	plan := Decide(c, l.memory, l.tickets)
 	for _, u := range plan.Updates {

@@ -312,6 +312,9 @@ func (w *world) checkOpening(c Cycle, batch []v1alpha1.Violation) {
 		if !slices.ContainsFunc(history, func(s saying) bool { return s.at.Equal(first) && s.truth == verdict.Violated }) {
 			w.t.Fatalf("%v is said to be first seen at %v, when no check saw it", key, first)
 		}
+		if _, since := w.violatedFor(history); first.After(since) {
+			w.t.Fatalf("%v is said to be first seen at %v, when it had been violated since %v: %v", key, first, since, history)
+		}
 	}
 }
 
@@ -323,24 +326,28 @@ func (w *world) check(c Cycle) {
 			w.t.Fatalf("%d open tickets hold %v", holders, key)
 		}
 		last := history[len(history)-1]
-		if holders == 0 && last.at.Equal(w.now) && w.violatedFor(history) >= c.Invariants[key.Invariant].GracePeriod && w.whole {
+		known, _ := w.violatedFor(history)
+		if holders == 0 && last == (saying{at: w.now, truth: verdict.Violated}) && known >= c.Invariants[key.Invariant].GracePeriod && w.whole {
 			w.t.Fatalf("%v is violated and has no ticket", key)
 		}
 	}
 }
 
-// violatedFor is how long every check, up to the last, has said Violated.
-func (w *world) violatedFor(history []saying) time.Duration {
-	since := time.Duration(-1)
+// violatedFor is how long a key has been known to be violated without a check that found it satisfied, and since when. The time after a
+// check that knew nothing, or that nobody wrote down, does not count.
+func (w *world) violatedFor(history []saying) (known time.Duration, since time.Time) {
+	known = -1
+	next := w.now
 	for _, s := range slices.Backward(history) {
-		if s.truth != verdict.Violated {
+		if s.truth == verdict.Satisfied {
 			break
 		}
-		if !s.lost {
-			since = w.now.Sub(s.at)
+		if s.truth == verdict.Violated && !s.lost {
+			known, since = max(known, 0)+next.Sub(s.at), s.at
 		}
+		next = s.at
 	}
-	return since
+	return known, since
 }
 
 func (w *world) anyTicket(wanted func(*v1alpha1.Ticket) bool) *v1alpha1.Ticket {

@@ -86,11 +86,17 @@ func Restore(memory map[string]Memory, deleted *v1alpha1.Ticket) {
 		if !e.Active || e.Pending || e.Reason != v1alpha1.Violated {
 			continue
 		}
-		first := deleted.Spec.Violations[i].FirstSeenTime.Go()
 		m := memory[e.Invariant].clone()
-		m.Stores[e.StoreID] = Timer{FirstSeen: first, Since: first, SatisfiedSince: e.SatisfiedSinceTime.Go(), UnknownSince: e.UnknownSinceTime.Go()}
+		m.Stores[e.StoreID] = timerOf(deleted.Spec.Violations[i], e)
 		memory[e.Invariant] = m
 	}
+}
+
+// timerOf is the timer of a violation as its ticket knows it. How long it was Unknown before it counted the ticket does not know: its
+// grace period is over then all the same.
+func timerOf(v v1alpha1.Violation, e v1alpha1.ViolationStatus) Timer {
+	first := v.FirstSeenTime.Go()
+	return Timer{FirstSeen: first, Since: first, SatisfiedSince: e.SatisfiedSinceTime.Go(), UnknownSince: e.UnknownSinceTime.Go()}
 }
 
 // notAfter pulls times of a clock that ran ahead back to now, so that nothing waits for that clock's hour.

@@ -1,0 +1,83 @@
+package ledger
+
+import (
+	"testing"
+	"time"
+
+	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
+)
+
+// newLifeWithGrace is a life whose Invariant has an hour's grace period.
+func newLifeWithGrace(t *testing.T) *life {
+	l := newLife(t)
+	l.policy.GracePeriod, l.policy.UnobservableAfter = time.Hour, 15*time.Minute
+	return l
+}
+
+// wantNew wants so many tickets, the newest of which says that its violation was first seen so long after the start.
+func (l *life) wantNew(tickets int, firstSeen time.Duration) {
+	l.t.Helper()
+	if len(l.tickets) != tickets {
+		l.t.Fatalf("%v after the start there are %d tickets, want %d", l.now.Sub(epoch), len(l.tickets), tickets)
+	}
+	if first := l.last().Spec.Violations[0].FirstSeenTime.Go().Sub(epoch); first != firstSeen {
+		l.t.Errorf("first seen %v after the start, want %v", first, firstSeen)
+	}
+}
+
+func TestWhatAResolveByHandLeftViolatedKeepsItsAgeThoughNothingIsKnownOfItForALook(t *testing.T) {
+	unknown := &verdict.Fault{Reason: verdict.Timeout, Message: "no answer"}
+	for name, blind := range map[string]*verdict.Judgement{
+		"of the store": {Verdicts: []verdict.Verdict{{StoreID: "1", Fault: unknown}}},
+		"at all":       {Fault: unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLifeWithGrace(t)
+			l.after(0, true)
+			l.after(time.Hour, true)
+			l.wantNew(1, 0)
+			l.last().Status.State = v1alpha1.Resolved
+			l.look(30*time.Second, blind)
+			l.look(30*time.Second, blind)
+			l.after(30*time.Second, true)
+			l.wantNew(2, 0)
+		})
+	}
+}
+
+func TestUnobservableCountsFromBeforeTheResolveByHand(t *testing.T) {
+	l := newLifeWithGrace(t)
+	blind := &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Fault: &verdict.Fault{Reason: verdict.Timeout, Message: "no answer"}}}}
+	l.after(0, true)
+	l.after(time.Hour, true)
+	l.look(time.Minute, blind)
+	l.last().Status.State = v1alpha1.Resolved
+	l.look(14*time.Minute, blind)
+	l.wantNew(1, 0)
+	l.look(time.Minute, blind)
+	l.wantNew(2, 61*time.Minute)
+}
+
+func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnAfterALookThatKnewNothing(t *testing.T) {
+	l := newLifeWithGrace(t)
+	both := func(one, two verdict.Truth) *verdict.Judgement {
+		return &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Truth: one, Message: "down"}, {StoreID: "2", Truth: two, Message: "down"}}}
+	}
+	l.look(0, both(verdict.Violated, verdict.Satisfied))
+	l.look(time.Hour, both(verdict.Violated, verdict.Violated))
+	l.wantNew(1, 0)
+	// The ticket took store 2 along, and nothing else was written.
+	l.memory = nil
+	l.look(30*time.Second, both(verdict.Violated, verdict.Unknown))
+	l.look(30*time.Second, both(verdict.Violated, verdict.Violated))
+	pending := func() bool { return l.last().Status.Violations[1].Pending }
+	l.look(59*time.Minute, both(verdict.Violated, verdict.Violated))
+	if !pending() {
+		t.Error("it counts, although half a minute of the hour was Unknown")
+	}
+	l.look(30*time.Second, both(verdict.Violated, verdict.Violated))
+	if pending() {
+		t.Error("it does not count after an hour in which it was known to be violated")
+	}
+}
