@@ -220,7 +220,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	fresh := s.freshness(r.Clock, l.began, results)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted,
 		// Twice, because the tick may lie an interval before its look.
-		Overlap: 2 * fresh.left()}
+		Overlap: 2 * fresh.lasts}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, fresh: fresh, written: map[string]bool{}}
 	if err := fresh.check(); err != nil {
 		log.Error(err, "cycle skipped")

@@ -142,6 +142,10 @@ func (w *world) ticketCreated(p *process, is *v1alpha1.Ticket) {
 		if since, known := w.record.since[v.StoreID]; known && first.After(since) && !w.deletedBetween() {
 			w.fail("%s says that store %s was first seen violated at %s, but it is known since %s", is.Name, v.StoreID, first.Format(time.TimeOnly), since.Format(time.TimeOnly))
 		}
+		if at := w.clearedAt(v.StoreID); at.After(p.looked) {
+			w.fail("%s is opened by what %s saw at %s of store %s, which was found cleared at %s", is.Name, p.name,
+				p.looked.Format(time.TimeOnly), v.StoreID, at.Format(time.TimeOnly))
+		}
 		w.record.seen(v.StoreID, first)
 		if age := p.looked.Sub(first); !v.Pending && age < w.grace {
 			w.fail("%s opens %s after its violation was first seen, within the grace period", is.Name, age)
@@ -197,6 +201,10 @@ func (w *world) cleared(p *process, is *v1alpha1.Ticket, was v1alpha1.ViolationS
 		case "":
 			// Where two monitors look at the same time, the other one's look may have been the later.
 			delete(w.record.since, e.StoreID)
+			if was.LastSeenTime.Go().After(p.looked) {
+				w.fail("store %s of %s is cleared by what %s saw at %s, and was seen violated at %s", e.StoreID, is.Name, p.name,
+					p.looked.Format(time.TimeOnly), was.LastSeenTime.Format(time.TimeOnly))
+			}
 			if p.saw(e.StoreID) != 's' {
 				w.fail("store %s of %s is cleared, but %s saw %q", e.StoreID, is.Name, p.name, p.sees)
 			}
@@ -241,6 +249,18 @@ func holders(tickets []*v1alpha1.Ticket, store string, pendingToo bool) (names [
 		}
 	}
 	return names
+}
+
+// clearedAt is when a check last found a store's violation satisfied, as the tickets say; zero where none did.
+func (w *world) clearedAt(store string) (at time.Time) {
+	for _, ticket := range w.server.tickets() {
+		for _, e := range ticket.Status.Violations {
+			if e.StoreID == store && !e.Active && e.ClearedReason == "" {
+				at = later(at, e.ClearedTime.Go())
+			}
+		}
+	}
+	return at
 }
 
 // everywhere is what must be true in every state: one open ticket at most for a violation.

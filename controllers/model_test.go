@@ -139,6 +139,11 @@ var scenarios = []scenario{
 		bounds: bounds{ticks: 3, switches: 1, acts: 1},
 		wants:  []string{"a process is superseded"},
 	},
+	{
+		name: "a leader that wakes up after all is well", monitors: 2, standby: true, sees: [][]string{{"v"}, {"v"}, {"s"}},
+		bounds: bounds{ticks: 3, switches: 2},
+		wants:  []string{"a process is superseded", "resolved as Cleared"},
+	},
 }
 
 // TestModel runs the real CycleReconciler, from the look on, in every order in which its reads and writes can fall among

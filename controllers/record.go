@@ -299,6 +299,7 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
+	plan.Open = r.cycle.WithoutOvertaken(plan.Open, r.history)
 	r.takeEvidence(ctx, plan.Open)
 	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
 	for _, part := range ledger.Split(plan.Open) {

@@ -52,16 +52,17 @@ func (a *assessment) storesSeen() {
 		seen[v.StoreID] = true
 		a.store(v)
 	}
-	absent, onAbsent := verdict.Satisfied, a.invariant.OnAbsent
-	if a.invariant.Judgement.Incomplete {
-		absent, onAbsent = verdict.Unknown, v1alpha1.OnAbsentKeep
+	complete, absent := !a.invariant.Judgement.Incomplete, verdict.Satisfied
+	if !complete {
+		absent = verdict.Unknown
 	}
 	for storeID := range a.memory.Stores {
 		if !seen[storeID] {
 			a.timer(storeID, verdict.Verdict{StoreID: storeID, Truth: absent})
 		}
 	}
-	a.book.absent(a.invariant.Name, seen, onAbsent, a.invariant.ResolveAfter)
+	a.memory.forgetLongAbsent(seen)
+	a.book.absent(a.invariant.Name, seen, complete, a.invariant.OnAbsent, a.invariant.ResolveAfter)
 	a.memory.UnknownSince = time.Time{}
 }
 

@@ -51,8 +51,13 @@ func (b *book) takeOwnership() {
 		if !p.ticket.IsOpen() {
 			continue
 		}
-		for _, l := range p.lines {
-			if _, taken := b.held[l.key()]; taken {
+		for i, l := range p.lines {
+			if holder, taken := b.held[l.key()]; taken {
+				if holder.page == p {
+					// Somebody has written it twice into one ticket: it is one violation.
+					p.lines[i] = holder
+					continue
+				}
 				l.clear(b.cycle.Now, v1alpha1.Duplicate)
 				continue
 			}
@@ -69,11 +74,15 @@ func (b *book) findLeft() {
 		if p.ticket.IsOpen() {
 			continue
 		}
-		for _, l := range p.lines {
+		for i, l := range p.lines {
 			if !l.entry.Active || l.entry.Pending {
 				continue
 			}
 			key := l.key()
+			if twice := b.left[key]; twice != nil && twice.page == p {
+				p.lines[i] = twice
+				continue
+			}
 			if b.held[key] != nil || b.left[key] != nil {
 				l.clear(b.cycle.Now, v1alpha1.Duplicate)
 				continue
@@ -115,16 +124,18 @@ func (b *book) pending(key Key) (Timer, bool) {
 	return Timer{}, false
 }
 
-// absent carries what an observation no longer lists into the entries that count it.
-func (b *book) absent(invariant string, seen map[string]bool, onAbsent v1alpha1.OnAbsent, resolveAfter time.Duration) {
+// absent carries what an observation no longer lists into the entries that count it. One that is not complete may have it all the same.
+func (b *book) absent(invariant string, seen map[string]bool, complete bool, onAbsent v1alpha1.OnAbsent, resolveAfter time.Duration) {
 	for _, key := range b.keys[invariant] {
 		l := b.find(key)
 		switch {
 		case key.Reason != v1alpha1.Violated || seen[key.StoreID] || l.entry.Pending:
-		case onAbsent == v1alpha1.OnAbsentClear:
-			l.satisfied(b.cycle.Now, resolveAfter)
+		case complete && onAbsent == v1alpha1.OnAbsentClear:
+			l.satisfied(b.cycle, resolveAfter)
 		case l.entry.Active:
-			l.unknown(b.cycle.Now)
+			l.unknown(b.cycle)
+		case complete:
+			l.stayedAway(b.cycle)
 		}
 	}
 }
@@ -141,7 +152,7 @@ func (b *book) find(key Key) *line {
 func (b *book) unseen(invariant string) {
 	for _, key := range b.keys[invariant] {
 		if l := b.find(key); key.Reason == v1alpha1.Violated && !l.entry.Pending {
-			l.unknown(b.cycle.Now)
+			l.unknown(b.cycle)
 		}
 	}
 }
@@ -170,9 +181,9 @@ func (b *book) apply(key Key, truth verdict.Truth, resolveAfter time.Duration) {
 	case verdict.Violated:
 		l.violated(b.cycle)
 	case verdict.Satisfied:
-		l.satisfied(b.cycle.Now, resolveAfter)
+		l.satisfied(b.cycle, resolveAfter)
 	default:
-		l.unknown(b.cycle.Now)
+		l.unknown(b.cycle)
 	}
 }
 

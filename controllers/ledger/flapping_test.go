@@ -29,12 +29,7 @@ func (l *life) after(d time.Duration, violated bool) {
 	if violated {
 		truth = verdict.Violated
 	}
-	l.look(d, seen("1", truth))
-}
-
-// seen is what a look says that saw so of a store.
-func seen(storeID string, truth verdict.Truth) *verdict.Judgement {
-	return &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: storeID, Truth: truth, Message: "down"}}}
+	l.look(d, stores(truth, "1"))
 }
 
 // look runs a cycle so much later, whose look says that.

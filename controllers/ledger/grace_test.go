@@ -27,10 +27,9 @@ func (l *life) wantNew(tickets int, firstSeen time.Duration) {
 }
 
 func TestWhatAResolveByHandLeftViolatedKeepsItsAgeThoughNothingIsKnownOfItForALook(t *testing.T) {
-	unknown := &verdict.Fault{Reason: verdict.Timeout, Message: "no answer"}
 	for name, blind := range map[string]*verdict.Judgement{
-		"of the store": {Verdicts: []verdict.Verdict{{StoreID: "1", Fault: unknown}}},
-		"at all":       {Fault: unknown},
+		"of the store": {Verdicts: []verdict.Verdict{{StoreID: "1", Fault: noAnswer}}},
+		"at all":       {Fault: noAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLifeWithGrace(t)
@@ -48,7 +47,7 @@ func TestWhatAResolveByHandLeftViolatedKeepsItsAgeThoughNothingIsKnownOfItForALo
 
 func TestUnobservableCountsFromBeforeTheResolveByHand(t *testing.T) {
 	l := newLifeWithGrace(t)
-	blind := &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Fault: &verdict.Fault{Reason: verdict.Timeout, Message: "no answer"}}}}
+	blind := &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Fault: noAnswer}}}
 	l.after(0, true)
 	l.after(time.Hour, true)
 	l.look(time.Minute, blind)

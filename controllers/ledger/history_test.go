@@ -59,7 +59,7 @@ func newWorld(t *rapid.T) *world {
 	return w
 }
 
-var stores = []string{"1", "2", "10"}
+var storeIDs = []string{"1", "2", "10"}
 
 // judge draws what a cycle's checks say, and writes it into the record.
 func (w *world) judge() map[string]Invariant {
@@ -76,15 +76,14 @@ func (w *world) judge() map[string]Invariant {
 }
 
 func (w *world) judgement(policy Invariant) *verdict.Judgement {
-	fault := &verdict.Fault{Reason: verdict.Timeout, Message: "no answer"}
 	if rapid.IntRange(0, 4).Draw(w.t, "fault") == 0 {
-		for _, storeID := range stores {
+		for _, storeID := range storeIDs {
 			w.say(policy, storeID, verdict.Unknown)
 		}
-		return &verdict.Judgement{Fault: fault}
+		return &verdict.Judgement{Fault: noAnswer}
 	}
 	j := &verdict.Judgement{}
-	for _, storeID := range stores {
+	for _, storeID := range storeIDs {
 		switch truth := rapid.SampledFrom([]string{"ok", "ok", "bad", "bad", "unknown", "absent"}).Draw(w.t, "store "+storeID); truth {
 		case "ok":
 			j.Verdicts = append(j.Verdicts, verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied})
@@ -93,7 +92,7 @@ func (w *world) judgement(policy Invariant) *verdict.Judgement {
 			j.Verdicts = append(j.Verdicts, verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: "broken"})
 			w.say(policy, storeID, verdict.Violated)
 		case "unknown":
-			j.Verdicts = append(j.Verdicts, verdict.Verdict{StoreID: storeID, Fault: fault})
+			j.Verdicts = append(j.Verdicts, verdict.Verdict{StoreID: storeID, Fault: noAnswer})
 			w.say(policy, storeID, verdict.Unknown)
 		case "absent":
 			w.say(policy, storeID, absentTruth(w, policy, storeID))
@@ -454,6 +453,34 @@ func TestCyclesCountOnWhenTheClockIsSetBack(t *testing.T) {
 		}
 		if s := ticket.Status; s.Occurrences != 2 || !s.LastSeenTime.Go().Equal(now) {
 			t.Errorf("set back by %v, two cycles count %d, last seen %v, want 2 and %v", back, s.Occurrences, s.LastSeenTime, now)
+		}
+	}
+}
+
+func TestAnOlderLookChangesNothingThatALaterOneOfAnotherMonitorFound(t *testing.T) {
+	judgements := map[string]*verdict.Judgement{"violated": stores(verdict.Violated, "1"), "satisfied": stores(verdict.Satisfied, "1"), "unknown": {Fault: noAnswer}}
+	policy := flappingPolicy
+	policy.UnobservableAfter = time.Hour
+	for was, later := range judgements {
+		for is, older := range judgements {
+			t.Run(is+" after "+was, func(t *testing.T) {
+				l := newLife(t)
+				l.policy = policy
+				l.after(0, true)
+				l.look(time.Minute, later)
+				status := *l.last().Status.DeepCopy()
+				c := Cycle{Now: epoch.Add(30 * time.Second), Monitor: "m", Overlap: time.Minute, Invariants: map[string]Invariant{policy.Name: policy}}
+				i := c.Invariants[policy.Name]
+				i.Judgement = older
+				c.Invariants[policy.Name] = i
+				plan := Decide(c, nil, l.tickets)
+				for _, u := range plan.Updates {
+					t.Errorf("the older look changes %+v into %+v", status, u.Status)
+				}
+				if open := c.WithoutOvertaken(plan.Open, l.tickets); len(open) > 0 {
+					t.Errorf("the older look opens %+v", open)
+				}
+			})
 		}
 	}
 }

@@ -74,6 +74,26 @@ type Cycle struct {
 	Overlap time.Duration
 }
 
+// overtakenBy tells whether a time in a ticket is that of another monitor's later look.
+func (c Cycle) overtakenBy(t *v1alpha1.Time) bool {
+	later := t.Go().Sub(c.Now)
+	return t != nil && later > 0 && later <= c.Overlap
+}
+
+// WithoutOvertaken leaves out what a later look of another monitor has found cleared, as its ticket among these says. It stays in memory.
+func (c Cycle) WithoutOvertaken(batch []v1alpha1.Violation, tickets []*v1alpha1.Ticket) []v1alpha1.Violation {
+	c.Now = c.Now.UTC().Truncate(time.Second)
+	overtaken := map[Key]bool{}
+	for _, t := range tickets {
+		for _, e := range t.Status.Violations {
+			if !e.Active && e.ClearedReason == "" && c.overtakenBy(e.ClearedTime) {
+				overtaken[Key{e.Invariant, e.StoreID, e.Reason}] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(batch), func(v v1alpha1.Violation) bool { return overtaken[keyOf(v)] })
+}
+
 // Uncounted are cycles that saw all active violations of a ticket, and nothing else, and were not written.
 type Uncounted struct {
 	Cycles   int32

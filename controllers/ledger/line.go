@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -56,7 +57,17 @@ func (l *line) clear(now time.Time, why v1alpha1.ResolutionReason) {
 	}
 }
 
+// overtaken tells whether a later look of another monitor stands in the entry: what an older one saw is no longer news.
+func (l *line) overtaken(c Cycle) bool {
+	e := &l.entry
+	return slices.ContainsFunc([]*v1alpha1.Time{e.LastSeenTime, e.SatisfiedSinceTime, e.UnknownSinceTime, e.ClearedTime}, c.overtakenBy)
+}
+
 func (l *line) violated(c Cycle) {
+	if l.overtaken(c) {
+		l.seen = true
+		return
+	}
 	e := &l.entry
 	cameBack := e.SatisfiedSinceTime != nil || (!e.Active && e.ClearedReason == "")
 	if cameBack {
@@ -73,7 +84,7 @@ func (l *line) violated(c Cycle) {
 // that another monitor has counted a later one.
 func (l *line) see(c Cycle) {
 	l.seen = true
-	if later := l.entry.LastSeenTime.Go().Sub(c.Now); later >= 0 && later <= c.Overlap {
+	if last := l.entry.LastSeenTime; c.overtakenBy(last) || last.Go().Equal(c.Now) {
 		return
 	}
 	l.entry.Occurrences = plus(l.entry.Occurrences, 1)
@@ -81,8 +92,11 @@ func (l *line) see(c Cycle) {
 	l.page.seen = true
 }
 
-func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
-	e := &l.entry
+func (l *line) satisfied(c Cycle, resolveAfter time.Duration) {
+	if l.overtaken(c) {
+		return
+	}
+	e, now := &l.entry, c.Now
 	if !e.Active {
 		// A check says now what nobody had seen when it was cleared.
 		e.ClearedReason, e.UnknownSinceTime = "", nil
@@ -102,10 +116,17 @@ func (l *line) satisfied(now time.Time, resolveAfter time.Duration) {
 	}
 }
 
-func (l *line) unknown(now time.Time) {
+func (l *line) unknown(c Cycle) {
 	// Of a clock that ran ahead, nothing waits for its hour.
-	if l.entry.UnknownSinceTime == nil || l.entry.UnknownSinceTime.Go().After(now) {
-		l.entry.UnknownSinceTime = v1alpha1.NewTime(now)
+	if e := &l.entry; !l.overtaken(c) && (e.UnknownSinceTime == nil || e.UnknownSinceTime.Go().After(c.Now)) {
+		e.UnknownSinceTime = v1alpha1.NewTime(c.Now)
+	}
+}
+
+// stayedAway: what has cleared is not there any more, so that it is not back either.
+func (l *line) stayedAway(c Cycle) {
+	if !l.overtaken(c) {
+		l.entry.UnknownSinceTime = nil
 	}
 }
 

@@ -113,6 +113,20 @@ func (m *Memory) notAfter(now time.Time) {
 	}
 }
 
+// forgetLongAbsent drops the stores that have been absent the longest, where there are more than a check may list: while one of its readings
+// is of a store that cannot be told, every store that ever was violated or Unknown may still be there.
+func (m *Memory) forgetLongAbsent(seen map[string]bool) {
+	over := len(m.Stores) - maxPendingStores
+	if over <= 0 {
+		return
+	}
+	absent := slices.DeleteFunc(sortedKeys(m.Stores), func(storeID string) bool { return seen[storeID] })
+	slices.SortStableFunc(absent, func(a, b string) int { return m.Stores[a].UnknownSince.Compare(m.Stores[b].UnknownSince) })
+	for _, storeID := range absent[:min(over, len(absent))] {
+		delete(m.Stores, storeID)
+	}
+}
+
 // Limits of what an Invariant's status holds of its memory; the API server enforces the same.
 const (
 	maxPendingGroups = 1000

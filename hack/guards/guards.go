@@ -28,7 +28,7 @@ var guards = []guard{
 	},
 	{
 		name: "what is Unknown clears nothing", rule: truth,
-		file: "controllers/ledger/book.go", old: "default:\n\t\tl.unknown(b.cycle.Now)\n\t}\n}\n\n// clearDeleted", without: "default:\n\t\tl.satisfied(b.cycle.Now, resolveAfter)\n\t}\n}\n\n// clearDeleted",
+		file: "controllers/ledger/book.go", old: "default:\n\t\tl.unknown(b.cycle)\n\t}\n}\n\n// clearDeleted", without: "default:\n\t\tl.satisfied(b.cycle, resolveAfter)\n\t}\n}\n\n// clearDeleted",
 		pkg: ledger, test: "NoHistory",
 	},
 	{
