@@ -216,7 +216,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if ctx.Err() != nil {
 		return
 	}
-	results := s.judge(ctx, l, r.retained)
+	results, written := s.judge(ctx, l, r.retained), false
+	defer func() { s.settle(results, written) }()
 	fresh := s.freshness(r.Clock, l.began, results)
 	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted,
 		// Twice, because the tick may lie an interval before its look.
@@ -241,6 +242,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
 	s.recorded = err == nil
+	written = err == nil && !recorder.unsure
 	if errors.Is(err, errStale) {
 		return
 	}

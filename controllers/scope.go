@@ -49,6 +49,8 @@ type check struct {
 	// past is what its checks leave for the next, and retained the memory that it may take for that.
 	past     judge.Past
 	retained *observe.Lease
+	// before is the past with which the cycle that is under way was judged.
+	before judge.Past
 	// mute is the annotation operator/mute-until as it was when it was last looked at, and muted whether it muted then.
 	mute  string
 	muted bool
@@ -254,6 +256,7 @@ func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) ma
 			results[asked.Name] = judge.Result{Judgement: verdict.Judgement{Fault: c.fault}}
 			continue
 		}
+		c.before = c.past
 		ctx, cancel := context.WithTimeout(ctx, maxCheckTime)
 		results[asked.Name] = c.program.JudgeAfter(ctx, &c.past, l.seen.Observation(&asked.Spec), l.tick)
 		cancel()
@@ -263,6 +266,18 @@ func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) ma
 		}
 	}
 	return results
+}
+
+// settle ends what judge began. Where the cycle was not written, the next one compares what was found violated with the same past once
+// more: a step that lasts for one check would be in no ticket ever.
+func (s *scope) settle(results map[string]judge.Result, written bool) {
+	for name, result := range results {
+		c := s.checks[name]
+		if !written {
+			c.past.KeepBefore(c.before, result.Stores(verdict.Violated))
+		}
+		c.before = judge.Past{}
+	}
 }
 
 // What checks keep, for oldSelf and so as not to judge again what has not changed, takes no more memory than this, in bytes, about.

@@ -1,7 +1,12 @@
 package controllers
 
 import (
+	"context"
 	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/observe"
@@ -46,6 +51,34 @@ func TestWhatMustNotGoBackIsComparedWithTheLastGoodObservation(t *testing.T) {
 	// The step back is in the past, and the next check has 3 to compare with.
 	b.cycle()
 	b.wantTickets(v1alpha1.Resolved)
+}
+
+func TestAStepThatCouldNotBeWrittenDownIsFoundOnceMore(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.setTerm("1", 7)
+	b.invariant("term", neverBack, func(s *v1alpha1.InvariantSpec) { s.ResolveAfter = seconds(3600) })
+	b.reconcile()
+	well := b.monitor.Client
+	b.monitor.Client = interceptor.NewClient(watching{well}, interceptor.Funcs{
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return errCut },
+	})
+	b.source.setTerm("1", 3)
+	b.cycle()
+	found := b.clock.Now().Truncate(time.Second)
+	b.wantTickets()
+	b.monitor.Client = well
+	b.source.setTerm("1", 4)
+	b.cycle()
+	v := b.wantTickets(v1alpha1.Open)[0].Spec.Violations
+	if len(v) != 1 || v[0].Message != "term went from 7 to 4" || !v[0].FirstSeenTime.Go().Equal(found) {
+		t.Errorf("the violations are %+v, want one that was first seen at %v", v, found)
+	}
+	// It is in a ticket now, and the next check has 4 to compare with.
+	b.cycle()
+	if e := b.wantTickets(v1alpha1.Open)[0].Status.Violations[0]; e.SatisfiedSinceTime == nil {
+		t.Errorf("the entry is %+v, want it to be satisfied", e)
+	}
 }
 
 func TestARestartForgetsWhatWasBeforeAndResolvesNothing(t *testing.T) {

@@ -47,6 +47,15 @@ func (p *Past) Forget() (lost bool) {
 	return lost
 }
 
+// KeepBefore makes the next check compare these stores with what they were before this one, as it was compared.
+func (p *Past) KeepBefore(before Past, storeIDs []string) {
+	for _, storeID := range storeIDs {
+		if reading, seen := before.readings[storeID]; seen && p.readings != nil {
+			p.readings[storeID] = reading
+		}
+	}
+}
+
 // remember counts the readings that the next check may look back on, and refuses more than can be kept.
 func (e *evaluator) remember(readings []verdict.Reading) *verdict.Fault {
 	e.next.readings = make(map[string]any, len(readings))
