@@ -93,8 +93,8 @@ func (a *assessment) resume(storeID string, known Timer) {
 	if !remembered.FirstSeen.IsZero() {
 		return
 	}
-	if known.UnknownSince.IsZero() && !remembered.UnknownSince.IsZero() {
-		known.UnknownSince = latest(remembered.UnknownSince, known.Since)
+	if known.UnknownSince.IsZero() && remembered.UnknownSince.After(known.Since) {
+		known.UnknownSince = remembered.UnknownSince
 	}
 	a.memory.Stores[storeID] = known
 }

@@ -58,6 +58,20 @@ func TestUnobservableCountsFromBeforeTheResolveByHand(t *testing.T) {
 	l.wantNew(2, 61*time.Minute)
 }
 
+func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnThoughMemoryKnowsOfATimeBefore(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.wantNew(1, 0)
+	// What was written last is that nothing was known of store 2.
+	l.memory = map[string]Memory{l.policy.Name: {Stores: map[string]Timer{"2": {UnknownSince: epoch}}}}
+	l.look(30*time.Second, stores(verdict.Violated, "1", "2"))
+	l.look(59*time.Minute+30*time.Second, stores(verdict.Violated, "1", "2"))
+	if l.last().Status.Violations[1].Pending {
+		t.Errorf("it does not count after its grace period: %+v", l.last().Status.Violations[1])
+	}
+}
+
 func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnAfterALookThatKnewNothing(t *testing.T) {
 	l := newLifeWithGrace(t)
 	both := func(one, two verdict.Truth) *verdict.Judgement {

@@ -218,6 +218,26 @@ var guards = []guard{
 		pkg: controllers, test: "ResolvedAtOnce",
 	},
 	{
+		name: "an older look changes nothing that a later one wrote", rule: truth,
+		file: "controllers/ledger/line.go", old: "if l.overtaken(c) {\n\t\treturn\n\t}\n\te, now", without: never + "\n\t\treturn\n\t}\n\te, now",
+		pkg: ledger, test: "Older",
+	},
+	{
+		name: "an older look opens nothing that a later one found cleared", rule: oneTicket,
+		file: recordFile, old: "plan.Open = r.cycle.WithoutOvertaken(plan.Open, r.history)\n", without: "",
+		pkg: controllers, test: "TestModel",
+	},
+	{
+		name: "a grace period goes on though memory knows of a time before", rule: crash,
+		file: "controllers/ledger/assess.go", old: "if !remembered.FirstSeen.IsZero() {", without: "if remembered != (Timer{}) {",
+		pkg: ledger, test: "ThoughMemoryKnows",
+	},
+	{
+		name: "a step that could not be written is found once more", rule: crash,
+		file: "controllers/scope.go", old: "if !written {", without: never,
+		pkg: controllers, test: "AStepThat",
+	},
+	{
 		name: "a muted Invariant opens nothing", rule: "13. Planned work is muted",
 		file: "controllers/ledger/assess.go", old: "if v.Truth != verdict.Violated || a.invariant.Muted {", without: "if v.Truth != verdict.Violated {",
 		pkg: controllers, test: "Rule13",
