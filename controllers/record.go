@@ -152,7 +152,7 @@ func (r *recorder) deleted(ticket *v1alpha1.Ticket) {
 // decide decides on tickets. An invariant that they name counts as deleted only if the API server says so.
 func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) ledger.Plan {
 	if err := r.scope.confirmDeleted(ctx, r.reconciler.Live, tickets); err != nil {
-		r.reconciler.Log.Error(err, "it counts as there")
+		r.reconciler.Log.Error(err, "they count as there")
 	}
 	for name, exists := range r.scope.confirmed {
 		if _, known := r.cycle.Invariants[name]; exists && !known {

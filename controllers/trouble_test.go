@@ -157,11 +157,7 @@ func TestACycleThatCannotBeSureWhatExistsWaitsForTheNextTick(t *testing.T) {
 	b.source.set("1", "Down")
 	b.cycle()
 	must(t, b.api.Delete(b.ctx, gone))
-	b.monitor.Live = interceptor.NewClient(watching{b.api}, interceptor.Funcs{
-		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
-			return errCut
-		},
-	})
+	b.refuseReads()
 	b.cycle()
 	if b.looking() {
 		t.Error("another look began at once")

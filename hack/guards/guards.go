@@ -113,7 +113,7 @@ var guards = []guard{
 	},
 	{
 		name: "only the API server says that an Invariant was deleted", rule: crash,
-		file: "controllers/scope.go", old: "s.confirmed[v.Invariant] = failed != nil || err == nil && invariant.SystemName() == s.key.Name", without: "s.confirmed[v.Invariant] = false",
+		file: "controllers/scope.go", old: "s.confirmed[name] = err != nil || there[name]", without: "s.confirmed[name] = err != nil && there[name]",
 		pkg: controllers, test: "LaggingCache",
 	},
 	{
