@@ -404,7 +404,7 @@ type modelReader struct{ p *process }
 func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: ticketKind}, func() error {
 		hash, err := r.p.world.server.get(objectKey{ticketKind, name.Name}, into)
-		r.p.gone = r.p.gone || err != nil
+		r.p.gone = r.p.gone || (err != nil && name.Name == r.p.newest)
 		r.p.history = mix(r.p.history, hash)
 		return err
 	})
@@ -427,7 +427,10 @@ func (r modelReader) List(_ context.Context, list client.ObjectList, opts ...cli
 		case kind == invariantKind:
 			r.p.missed = r.p.missed || len(names.Items) == 0
 		case isNames:
-			r.p.freed, r.p.gone = false, false
+			r.p.freed, r.p.gone, r.p.newest = false, false, ""
+			if listed := len(names.Items); listed > 0 {
+				r.p.newest = names.Items[listed-1].Name
+			}
 		}
 		return err
 	})

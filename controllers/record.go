@@ -168,7 +168,7 @@ func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, 
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
 // ticket that another monitor opens in between either stands among the open ones or has taken the next number. What was resolved
-// meanwhile may still matter. What was deleted meanwhile may have been the newest, whose number is free again: then it begins anew.
+// meanwhile may still matter. Where the newest was deleted meanwhile, its number is free again: then it begins anew.
 func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	key, reader := r.scope.key, r.reconciler.Live
 	names := metav1.PartialObjectMetadataList{}
@@ -206,7 +206,7 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 
 // readOthers reads the tickets of the system that are not among the open ones, of which the API server has these versions: from the
 // cache, but for those that it has not caught up with. A ticket that was resolved a moment ago may be the one that a violation comes back
-// from. It tells whether one is gone since they were listed.
+// from. It tells whether the newest is gone since they were listed.
 func (r *recorder) readOthers(ctx context.Context, versions map[string]string, open []*v1alpha1.Ticket) (others []*v1alpha1.Ticket, gone bool, err error) {
 	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
 	if err != nil {
@@ -228,12 +228,17 @@ func (r *recorder) readOthers(ctx context.Context, versions map[string]string, o
 			return nil, false, err
 		}
 		if ticket == nil {
-			gone = true
+			gone = gone || r.isNewest(name)
 			continue
 		}
 		others = append(others, ticket)
 	}
 	return others, gone, nil
+}
+
+// isNewest tells whether a ticket has the highest number of those that were listed.
+func (r *recorder) isNewest(name string) bool {
+	return name == v1alpha1.TicketName(r.scope.key.Name, r.number)
 }
 
 // readTicket reads a ticket as the API server has it: nil where there is none.
@@ -250,7 +255,7 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 }
 
 // addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
-// deleted under the cycle's hands. It tells whether one was deleted after the tickets were listed.
+// deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed.
 func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
 	tickets = slices.Clone(open)
 	there := map[string]bool{}
@@ -258,14 +263,15 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 		there[ticket.Name] = true
 	}
 	for _, ticket := range others {
+		name := ticket.Name
 		if ticket.IsOpen() {
 			// So the cache says: it was resolved or deleted since its version was listed.
-			if ticket, err = r.readTicket(ctx, ticket.Name); err != nil {
+			if ticket, err = r.readTicket(ctx, name); err != nil {
 				return nil, false, err
 			}
 		}
 		if ticket == nil {
-			deleted = true
+			deleted = deleted || r.isNewest(name)
 			continue
 		}
 		there[ticket.Name] = true
