@@ -55,12 +55,10 @@ type recorder struct {
 	batchKey string
 	// history is all tickets of the system, resolved ones included, as the API server last had them.
 	history []*v1alpha1.Ticket
-	// number is the system's highest number, of those that the API server listed last and those that this cycle found taken. It is not
+	// number is the system's highest number, of those that the API server listed last and those that this cycle opened. It is not
 	// remembered longer: whoever opens a ticket must come to the same next number, also after somebody has deleted the newest, or else
 	// the name would not be a compare-and-set between two monitors.
 	number int
-	// taken is the highest number that another ticket has, which may be another system's.
-	taken int
 }
 
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
@@ -178,10 +176,14 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 		return nil, fmt.Errorf("list the numbers of the tickets of system %s: %w", key, err)
 	}
 	versions := make(map[string]string, len(names.Items))
-	r.number = r.taken
+	r.number = 0
 	for _, ticket := range names.Items {
 		versions[ticket.Name] = ticket.ResourceVersion
 		r.number = max(r.number, v1alpha1.TicketNumber(key.Name, ticket.Name))
+	}
+	// After the highest number that counts come those that do not.
+	for versions[v1alpha1.TicketName(key.Name, r.number+1)] != "" {
+		r.number++
 	}
 	open := fields.AndSelectors(ofSystem, fields.OneTermNotEqualSelector("status.state", string(v1alpha1.Resolved)))
 	var list v1alpha1.TicketList
@@ -308,30 +310,19 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	r.takeEvidence(ctx, plan.Open)
 	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
 	for _, part := range ledger.Split(plan.Open) {
-		if err := r.fresh.check(); err != nil {
-			return err
-		}
 		if !slices.ContainsFunc(part, func(v v1alpha1.Violation) bool { return !v.Pending }) {
 			// Nothing in it counts yet: its grace periods go on in memory.
 			continue
 		}
-		key, number := r.scope.key, r.number+1
-		previous := ledger.Previous(part, r.history, number)
-		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
-		err := r.reconciler.Client.Create(ctx, ticket)
-		if apierrors.IsAlreadyExists(err) {
-			// Also where the list does not show it, because it is another system's.
-			r.taken = number
-			return errConflict
-		}
+		ticket, err := r.create(ctx, part)
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			// The namespace is being deleted, and all Invariants and tickets with it.
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
+			return err
 		}
-		r.number, r.batchKey = number, ticket.Spec.BatchKey
+		r.batchKey = ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
@@ -341,6 +332,32 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		}
 	}
 	return nil
+}
+
+// create creates the next ticket. It passes over names that tickets of other systems have: no list of this system's shows them.
+func (r *recorder) create(ctx context.Context, part []v1alpha1.Violation) (*v1alpha1.Ticket, error) {
+	for key, number := r.scope.key, r.number+1; ; number++ {
+		if err := r.fresh.check(); err != nil {
+			return nil, err
+		}
+		previous := ledger.Previous(part, r.history, number)
+		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
+		err := r.reconciler.Client.Create(ctx, ticket)
+		if err == nil {
+			r.number = number
+			return ticket, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return nil, fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
+		}
+		taken, err := r.readTicket(ctx, ticket.Name)
+		if err != nil {
+			return nil, err
+		}
+		if taken == nil || taken.Spec.System == key.Name {
+			return nil, errConflict
+		}
+	}
 }
 
 // takeEvidence takes the snapshots of the worst violations of a batch. It leaves half of the time in which the batch can be written to
