@@ -528,6 +528,35 @@ func TestWhatABatchCouldNotOpenKeepsItsTrueAge(t *testing.T) {
 	}
 }
 
+func TestABatchWhoseFirstStatusIsRefusedIsOpenedAsOneAllTheSame(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for i := range 1500 {
+		b.source.set(fmt.Sprintf("store-%04d", i), "Down")
+	}
+	b.invariant("store-up")
+	writes := 0
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				if writes++; writes == 1 {
+					return errCut
+				}
+				return c.SubResource(sub).Patch(ctx, o, p, opts...)
+			},
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.cycle()
+	tickets := b.wantTickets(v1alpha1.Open, v1alpha1.Open)
+	for _, ticket := range tickets {
+		if ticket.Spec.BatchKey != tickets[0].Name || ticket.Status.Occurrences != 2 {
+			t.Errorf("%s has the batch key %s and counts %d, want %s and 2", ticket.Name, ticket.Spec.BatchKey, ticket.Status.Occurrences, tickets[0].Name)
+		}
+	}
+}
+
 func TestASystemHasOneLookAtATime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

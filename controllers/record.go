@@ -309,6 +309,7 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	r.takeEvidence(ctx, plan.Open)
 	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
+	var errs []error
 	for _, part := range ledger.Split(plan.Open) {
 		if !slices.ContainsFunc(part, func(v v1alpha1.Violation) bool { return !v.Pending }) {
 			// Nothing in it counts yet: its grace periods go on in memory.
@@ -320,18 +321,21 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		r.batchKey = ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
 		r.scope.open[ticket.Name] = ticket
-		if err := r.patch(ctx, ticket, status); err != nil {
+		err = r.patch(ctx, ticket, status)
+		if errors.Is(err, errConflict) {
 			return err
 		}
+		// The next cycle would open the other parts as another batch.
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // create creates the next ticket. It passes over names that tickets of other systems have: no list of this system's shows them.
