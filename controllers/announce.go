@@ -127,13 +127,13 @@ func (a announcer) event(object client.Object, what announcement) {
 	a.events.Eventf(object, nil, what.eventType, what.reason, what.action, "%s", verdict.Truncate(what.note, maxEventNote))
 }
 
-// condition announces a condition of a ticket that became true or false; either may be nil.
+// condition announces a condition of a ticket that became true or false. One that had to make room for another became neither.
 func (a announcer) condition(ticket *v1alpha1.Ticket, before, after v1alpha1.TicketStatus, conditionType string, began, ended func(*v1alpha1.Condition) announcement) {
 	was, is := v1alpha1.FindCondition(before.Conditions, conditionType), v1alpha1.FindCondition(after.Conditions, conditionType)
 	switch {
 	case isTrue(is) && !isTrue(was):
 		a.ticket(ticket, began(is))
-	case isTrue(was) && !isTrue(is):
+	case isTrue(was) && is != nil && !isTrue(is):
 		a.ticket(ticket, ended(is))
 	}
 }

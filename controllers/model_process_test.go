@@ -76,7 +76,9 @@ type process struct {
 	// first: it is in its first cycle. cycles counts those that it began.
 	first  bool
 	cycles int
-	// freed: a person has deleted a ticket since it listed the numbers; gone: it was told so.
+	// newest is the last ticket of those whose numbers it listed. freed: a person has deleted it since, or a later one; gone: it was told that
+	// the newest is gone.
+	newest      string
 	freed, gone bool
 	// over holds the histories of the processes that stood before a write when its first cycle began. They are superseded
 	// once that cycle is over.

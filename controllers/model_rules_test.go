@@ -22,7 +22,7 @@ type record struct {
 	since map[string]time.Time
 	// taken are the names that tickets have had.
 	taken map[string]bool
-	// deleted: a person deleted a ticket; freed: between the moment at which a process listed the numbers and its creating a ticket.
+	// deleted: a person deleted a ticket; freed: a process created one while it was freed.
 	deleted, freed bool
 }
 
@@ -120,7 +120,7 @@ func (w *world) mustBeFresh(p *process, what string) {
 func (w *world) ticketDeleted(was *v1alpha1.Ticket) {
 	w.record.deleted = true
 	for _, p := range w.slots {
-		p.freed = true
+		p.freed = p.freed || compareNames(was.Name, p.newest) >= 0
 	}
 	if known := w.slots[0].monitor.systemOf(modelSystem).open[was.Name]; known == nil || w.deletedBetween() {
 		clear(w.record.since)
@@ -132,7 +132,7 @@ func (w *world) ticketCreated(p *process, is *v1alpha1.Ticket) {
 		w.fail("the number of %s is used again by %s", is.Name, p.name)
 	}
 	if p.gone {
-		w.fail("%s creates %s, and was told since it listed the numbers that a ticket is gone", p.name, is.Name)
+		w.fail("%s creates %s, and was told since it listed the numbers that the newest ticket is gone", p.name, is.Name)
 	}
 	w.record.taken[is.Name] = true
 	w.record.freed = w.record.freed || p.freed

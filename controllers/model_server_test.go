@@ -183,25 +183,32 @@ func deepCopyInto(from, into client.Object) error {
 	return nil
 }
 
-// list adds the tickets that a field selector picks to a list, whole or their metadata alone.
-func (s *apiServer) list(list client.ObjectList, selector fields.Selector) (seen uint64, err error) {
-	s.objects.each(ticketKind, func(o client.Object, hash uint64) {
-		t := o.(*v1alpha1.Ticket)
-		if !selector.Matches(fields.Set{"spec.system": t.Spec.System, "status.state": string(t.Status.State)}) {
+// list adds the objects of a kind that a field selector picks to a list, whole or their metadata alone.
+func (s *apiServer) list(kind string, list client.ObjectList, selector fields.Selector) (seen uint64, err error) {
+	s.objects.each(kind, func(o client.Object, hash uint64) {
+		if !selector.Matches(selectable(o)) {
 			return
 		}
 		switch list := list.(type) {
 		case *v1alpha1.TicketList:
-			list.Items, seen = append(list.Items, *t.DeepCopy()), mix(seen, hash)
+			list.Items, seen = append(list.Items, *o.(*v1alpha1.Ticket).DeepCopy()), mix(seen, hash)
 		case *metav1.PartialObjectMetadataList:
 			item := metav1.PartialObjectMetadata{}
-			err = deepCopyInto(t, &item)
+			err = deepCopyInto(o, &item)
 			list.Items, seen = append(list.Items, item), mix(seen, item.Name+" "+item.ResourceVersion)
 		default:
 			err = fmt.Errorf("the model does not list %T", list)
 		}
 	})
 	return seen, err
+}
+
+// selectable are the fields of an object that a selector can name.
+func selectable(o client.Object) fields.Set {
+	if ticket, is := o.(*v1alpha1.Ticket); is {
+		return fields.Set{"spec.system": ticket.Spec.System, "status.state": string(ticket.Status.State)}
+	}
+	return fields.Set{"spec.system": o.(*v1alpha1.Invariant).Spec.System}
 }
 
 // create stores a new object, whose status is the default.
@@ -395,14 +402,9 @@ type modelReader struct{ p *process }
 
 // Get implements client.Reader.
 func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.Object, _ ...client.GetOption) error {
-	kind := ticketKind
-	if _, invariant := into.(*v1alpha1.Invariant); invariant {
-		kind = invariantKind
-	}
-	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: kind}, func() error {
-		hash, err := r.p.world.server.get(objectKey{kind, name.Name}, into)
-		r.p.missed = r.p.missed || (kind == invariantKind && err != nil)
-		r.p.gone = r.p.gone || (kind == ticketKind && err != nil)
+	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: ticketKind}, func() error {
+		hash, err := r.p.world.server.get(objectKey{ticketKind, name.Name}, into)
+		r.p.gone = r.p.gone || (err != nil && name.Name == r.p.newest)
 		r.p.history = mix(r.p.history, hash)
 		return err
 	})
@@ -410,15 +412,25 @@ func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.O
 
 // List implements client.Reader.
 func (r modelReader) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	what := "lists the open tickets"
-	if _, names := list.(*metav1.PartialObjectMetadataList); names {
+	names, isNames := list.(*metav1.PartialObjectMetadataList)
+	what, kind := "lists the open tickets", ticketKind
+	switch {
+	case isNames && names.Kind == invariantKind+"List":
+		what, kind = "lists the Invariants", invariantKind
+	case isNames:
 		what = "lists the numbers of all tickets"
 	}
-	return r.p.ask(call{name: what, does: liveRead, kind: ticketKind}, func() error {
-		hash, err := r.p.world.server.list(list, (&client.ListOptions{}).ApplyOptions(opts).FieldSelector)
+	return r.p.ask(call{name: what, does: liveRead, kind: kind}, func() error {
+		hash, err := r.p.world.server.list(kind, list, (&client.ListOptions{}).ApplyOptions(opts).FieldSelector)
 		r.p.history = mix(r.p.history, hash)
-		if _, names := list.(*metav1.PartialObjectMetadataList); names {
-			r.p.freed, r.p.gone = false, false
+		switch {
+		case kind == invariantKind:
+			r.p.missed = r.p.missed || len(names.Items) == 0
+		case isNames:
+			r.p.freed, r.p.gone, r.p.newest = false, false, ""
+			if listed := len(names.Items); listed > 0 {
+				r.p.newest = names.Items[listed-1].Name
+			}
 		}
 		return err
 	})

@@ -162,8 +162,8 @@ var scenarios = []scenario{
 // enforces beside the rules of lifecycle.
 //
 // It shows that two open tickets hold one violation only where somebody deletes a system's newest ticket while two monitors open the
-// next: the one that listed the numbers before takes the next one, and the one that does so after, the deleted one's. The next cycle
-// resolves the younger as a Duplicate.
+// next, or one that was opened meanwhile: the one that listed the numbers before takes the next one, and the one that does so after, the
+// deleted one's, or the other way round. The next cycle resolves the younger as a Duplicate.
 func TestModel(t *testing.T) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/ledger"
 	"invariant.dev/operator/controllers/observe"
 )
 
@@ -199,6 +200,18 @@ func TestRule3ATicketOpenedTwiceIsResolvedAsADuplicate(t *testing.T) {
 	b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Resolved)
 }
 
+// withoutInvariants is a cache that does not have the Invariants that the API server has.
+func withoutInvariants(c client.Client) client.Client {
+	return interceptor.NewClient(watching{c}, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, invariants := list.(*v1alpha1.InvariantList); invariants {
+				return nil
+			}
+			return c.List(ctx, list, opts...)
+		},
+	})
+}
+
 func TestADeletedInvariantResolvesItsTicketAndALaggingCacheDoesNot(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -206,27 +219,63 @@ func TestADeletedInvariantResolvesItsTicketAndALaggingCacheDoesNot(t *testing.T)
 	b.source.set("1", "Down")
 	b.cycle()
 	b.settle()
-	// The monitor's cache does not have the Invariant; the API server does.
-	cached := b.cache
-	b.writer = func(c client.Client) client.Client {
-		return interceptor.NewClient(watching{c}, interceptor.Funcs{
-			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-				if _, invariants := list.(*v1alpha1.InvariantList); invariants {
-					return nil
-				}
-				return c.List(ctx, list, opts...)
-			},
-		})
-	}
+	b.writer = withoutInvariants
 	b.restart()
 	b.cycle()
 	b.wantTickets(v1alpha1.Open)
-	b.cache, b.writer = cached, nil
+	b.writer = nil
 	must(t, b.api.Delete(b.ctx, kept))
 	b.restart()
 	b.cycle()
 	if got := b.wantTickets(v1alpha1.Resolved)[0].Status.Resolution.Reason; got != v1alpha1.InvariantDeleted {
 		t.Errorf("resolved as %s, want InvariantDeleted", got)
+	}
+}
+
+func TestHoweverManyInvariantsAreDeletedTogetherTheirTicketIsResolved(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.set("1", "Down")
+	var all []*v1alpha1.Invariant
+	for i := range 5 {
+		all = append(all, b.invariant(fmt.Sprint("store-up-", i)))
+	}
+	b.cycle()
+	b.wantTickets(v1alpha1.Open)
+	for _, invariant := range all {
+		must(t, b.api.Delete(b.ctx, invariant))
+	}
+	// For each to be asked for takes longer than what was observed may be written.
+	slow := func() { b.clock.Step(DefaultInterval / 3) }
+	b.monitor.Live = interceptor.NewClient(watching{b.live}, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			slow()
+			return c.Get(ctx, key, o, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			slow()
+			return c.List(ctx, list, opts...)
+		},
+	})
+	b.cycle()
+	if got := b.wantTickets(v1alpha1.Resolved)[0].Status.Resolution.Reason; got != v1alpha1.InvariantDeleted {
+		t.Errorf("resolved as %s, want InvariantDeleted", got)
+	}
+}
+
+func TestALaggingCacheResolvesNothingWhetherItsInvariantsNameTheirSystemOrNot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.system = b.namespace
+	b.invariant("unnamed", func(s *v1alpha1.InvariantSpec) { s.System = "" })
+	b.invariant("named", func(s *v1alpha1.InvariantSpec) { s.System = b.namespace })
+	b.source.set("1", "Down")
+	b.cycle()
+	b.writer = withoutInvariants
+	b.restart()
+	b.cycle()
+	if ticket := b.wantTickets(v1alpha1.Open)[0]; len(ledger.Active(&ticket)) != 2 {
+		t.Errorf("want both violations to last: %s", b.dump())
 	}
 }
 
@@ -476,6 +525,35 @@ func TestWhatABatchCouldNotOpenKeepsItsTrueAge(t *testing.T) {
 	}
 	if len(tickets[0].Spec.Violations)+len(tickets[1].Spec.Violations) != 1500 {
 		t.Errorf("the tickets hold %d and %d of 1500 violations", len(tickets[0].Spec.Violations), len(tickets[1].Spec.Violations))
+	}
+}
+
+func TestABatchWhoseFirstStatusIsRefusedIsOpenedAsOneAllTheSame(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for i := range 1500 {
+		b.source.set(fmt.Sprintf("store-%04d", i), "Down")
+	}
+	b.invariant("store-up")
+	writes := 0
+	b.writer = func(c client.Client) client.Client {
+		return interceptor.NewClient(watching{c}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				if writes++; writes == 1 {
+					return errCut
+				}
+				return c.SubResource(sub).Patch(ctx, o, p, opts...)
+			},
+		})
+	}
+	b.restart()
+	b.cycle()
+	b.cycle()
+	tickets := b.wantTickets(v1alpha1.Open, v1alpha1.Open)
+	for _, ticket := range tickets {
+		if ticket.Spec.BatchKey != tickets[0].Name || ticket.Status.Occurrences != 2 {
+			t.Errorf("%s has the batch key %s and counts %d, want %s and 2", ticket.Name, ticket.Spec.BatchKey, ticket.Status.Occurrences, tickets[0].Name)
+		}
 	}
 }
 

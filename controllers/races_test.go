@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -211,4 +212,36 @@ func TestATicketOfAnotherMonitorThatIsResolvedAtOnceLeavesItsTrueAge(t *testing.
 	if got := b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Open)[2].Spec.Violations[0].FirstSeenTime; !got.Go().Equal(first.Go()) {
 		t.Errorf("sys-3 is first seen %v, want %v", got, first)
 	}
+}
+
+func TestOldTicketsThatAreRemovedMeanwhileKeepNoOtherFromOpening(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	for range 5 {
+		b.source.set("1", "Down")
+		b.cycle()
+		b.source.set("1", "Up")
+		b.cycle()
+	}
+	b.source.set("1", "Down")
+	// Each time that the numbers were listed, the oldest ticket goes.
+	listed := 0
+	b.monitor.Live = interceptor.NewClient(watching{b.live}, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			err := c.List(ctx, list, opts...)
+			if _, numbers := list.(*metav1.PartialObjectMetadataList); numbers {
+				if listed++; listed < 5 {
+					must(t, b.api.Delete(b.ctx, &b.tickets()[0]))
+					b.settle()
+				}
+			}
+			return err
+		},
+	})
+	b.cycle()
+	if listed != 1 {
+		t.Errorf("the numbers were listed %d times", listed)
+	}
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Resolved, v1alpha1.Open)
 }

@@ -55,12 +55,10 @@ type recorder struct {
 	batchKey string
 	// history is all tickets of the system, resolved ones included, as the API server last had them.
 	history []*v1alpha1.Ticket
-	// number is the system's highest number, of those that the API server listed last and those that this cycle found taken. It is not
+	// number is the system's highest number, of those that the API server listed last and those that this cycle opened. It is not
 	// remembered longer: whoever opens a ticket must come to the same next number, also after somebody has deleted the newest, or else
 	// the name would not be a compare-and-set between two monitors.
 	number int
-	// taken is the highest number that another ticket has, which may be another system's.
-	taken int
 }
 
 // record opens, updates and resolves tickets, and returns what to remember of the invariants. On a conflict it decides
@@ -152,7 +150,7 @@ func (r *recorder) deleted(ticket *v1alpha1.Ticket) {
 // decide decides on tickets. An invariant that they name counts as deleted only if the API server says so.
 func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, tickets []*v1alpha1.Ticket) ledger.Plan {
 	if err := r.scope.confirmDeleted(ctx, r.reconciler.Live, tickets); err != nil {
-		r.reconciler.Log.Error(err, "it counts as there")
+		r.reconciler.Log.Error(err, "they count as there")
 	}
 	for name, exists := range r.scope.confirmed {
 		if _, known := r.cycle.Invariants[name]; exists && !known {
@@ -168,7 +166,7 @@ func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, 
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
 // ticket that another monitor opens in between either stands among the open ones or has taken the next number. What was resolved
-// meanwhile may still matter. What was deleted meanwhile may have been the newest, whose number is free again: then it begins anew.
+// meanwhile may still matter. Where the newest was deleted meanwhile, its number is free again: then it begins anew.
 func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	key, reader := r.scope.key, r.reconciler.Live
 	names := metav1.PartialObjectMetadataList{}
@@ -178,10 +176,14 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 		return nil, fmt.Errorf("list the numbers of the tickets of system %s: %w", key, err)
 	}
 	versions := make(map[string]string, len(names.Items))
-	r.number = r.taken
+	r.number = 0
 	for _, ticket := range names.Items {
 		versions[ticket.Name] = ticket.ResourceVersion
 		r.number = max(r.number, v1alpha1.TicketNumber(key.Name, ticket.Name))
+	}
+	// After the highest number that counts come those that do not.
+	for versions[v1alpha1.TicketName(key.Name, r.number+1)] != "" {
+		r.number++
 	}
 	open := fields.AndSelectors(ofSystem, fields.OneTermNotEqualSelector("status.state", string(v1alpha1.Resolved)))
 	var list v1alpha1.TicketList
@@ -206,7 +208,7 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 
 // readOthers reads the tickets of the system that are not among the open ones, of which the API server has these versions: from the
 // cache, but for those that it has not caught up with. A ticket that was resolved a moment ago may be the one that a violation comes back
-// from. It tells whether one is gone since they were listed.
+// from. It tells whether the newest is gone since they were listed.
 func (r *recorder) readOthers(ctx context.Context, versions map[string]string, open []*v1alpha1.Ticket) (others []*v1alpha1.Ticket, gone bool, err error) {
 	cached, err := r.reconciler.ticketsOf(ctx, r.scope.key, systemIndex)
 	if err != nil {
@@ -228,12 +230,17 @@ func (r *recorder) readOthers(ctx context.Context, versions map[string]string, o
 			return nil, false, err
 		}
 		if ticket == nil {
-			gone = true
+			gone = gone || r.isNewest(name)
 			continue
 		}
 		others = append(others, ticket)
 	}
 	return others, gone, nil
+}
+
+// isNewest tells whether a ticket has the highest number of those that were listed.
+func (r *recorder) isNewest(name string) bool {
+	return name == v1alpha1.TicketName(r.scope.key.Name, r.number)
 }
 
 // readTicket reads a ticket as the API server has it: nil where there is none.
@@ -250,7 +257,7 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 }
 
 // addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
-// deleted under the cycle's hands. It tells whether one was deleted after the tickets were listed.
+// deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed.
 func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
 	tickets = slices.Clone(open)
 	there := map[string]bool{}
@@ -258,14 +265,15 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 		there[ticket.Name] = true
 	}
 	for _, ticket := range others {
+		name := ticket.Name
 		if ticket.IsOpen() {
 			// So the cache says: it was resolved or deleted since its version was listed.
-			if ticket, err = r.readTicket(ctx, ticket.Name); err != nil {
+			if ticket, err = r.readTicket(ctx, name); err != nil {
 				return nil, false, err
 			}
 		}
 		if ticket == nil {
-			deleted = true
+			deleted = deleted || r.isNewest(name)
 			continue
 		}
 		there[ticket.Name] = true
@@ -302,40 +310,59 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	plan.Open = r.cycle.WithoutOvertaken(plan.Open, r.history)
 	r.takeEvidence(ctx, plan.Open)
 	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
+	var errs []error
 	for _, part := range ledger.Split(plan.Open) {
-		if err := r.fresh.check(); err != nil {
-			return err
-		}
 		if !slices.ContainsFunc(part, func(v v1alpha1.Violation) bool { return !v.Pending }) {
 			// Nothing in it counts yet: its grace periods go on in memory.
 			continue
 		}
-		key, number := r.scope.key, r.number+1
-		previous := ledger.Previous(part, r.history, number)
-		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
-		err := r.reconciler.Client.Create(ctx, ticket)
-		if apierrors.IsAlreadyExists(err) {
-			// Also where the list does not show it, because it is another system's.
-			r.taken = number
-			return errConflict
-		}
+		ticket, err := r.create(ctx, part)
 		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			// The namespace is being deleted, and all Invariants and tickets with it.
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
+			return errors.Join(append(errs, err)...)
 		}
-		r.number, r.batchKey = number, ticket.Spec.BatchKey
+		r.batchKey = ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
 		r.scope.open[ticket.Name] = ticket
-		if err := r.patch(ctx, ticket, status); err != nil {
+		err = r.patch(ctx, ticket, status)
+		if errors.Is(err, errConflict) {
 			return err
 		}
+		// The next cycle would open the other parts as another batch.
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// create creates the next ticket. It passes over names that tickets of other systems have: no list of this system's shows them.
+func (r *recorder) create(ctx context.Context, part []v1alpha1.Violation) (*v1alpha1.Ticket, error) {
+	for key, number := r.scope.key, r.number+1; ; number++ {
+		if err := r.fresh.check(); err != nil {
+			return nil, err
+		}
+		previous := ledger.Previous(part, r.history, number)
+		ticket := ledger.NewTicket(key.Namespace, key.Name, number, r.batchKey, previous, part, r.cycle.Invariants, r.cycle.Now)
+		err := r.reconciler.Client.Create(ctx, ticket)
+		if err == nil {
+			r.number = number
+			return ticket, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return nil, fmt.Errorf("open ticket %s/%s: %w", key.Namespace, ticket.Name, err)
+		}
+		taken, err := r.readTicket(ctx, ticket.Name)
+		if err != nil {
+			return nil, err
+		}
+		if taken == nil || taken.Spec.System == key.Name {
+			return nil, errConflict
+		}
+	}
 }
 
 // takeEvidence takes the snapshots of the worst violations of a batch. It leaves half of the time in which the batch can be written to

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -219,26 +221,46 @@ func (s *scope) untilNextTick(now time.Time) time.Duration {
 }
 
 // confirmDeleted asks the API server about the invariants that open tickets name and the cache does not have: a cache
-// that lags must not resolve anything. Once it does not answer, the others count as there.
-func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) (failed error) {
+// that lags must not resolve anything. Where it does not answer, they count as there.
+func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) error {
+	asked := map[string]bool{}
 	for _, ticket := range tickets {
 		for _, v := range ledger.Active(ticket) {
-			if _, known := s.confirmed[v.Invariant]; known || s.invariants[v.Invariant] != nil {
-				continue
+			if _, known := s.confirmed[v.Invariant]; !known && s.invariants[v.Invariant] == nil {
+				asked[v.Invariant] = true
 			}
-			if failed != nil {
-				s.confirmed[v.Invariant] = true
-				continue
-			}
-			var invariant v1alpha1.Invariant
-			err := live.Get(ctx, types.NamespacedName{Namespace: s.key.Namespace, Name: v.Invariant}, &invariant)
-			if client.IgnoreNotFound(err) != nil {
-				failed = fmt.Errorf("find out whether Invariant %s/%s was deleted: %w", s.key.Namespace, v.Invariant, err)
-			}
-			s.confirmed[v.Invariant] = failed != nil || err == nil && invariant.SystemName() == s.key.Name
 		}
 	}
-	return failed
+	if len(asked) == 0 {
+		return nil
+	}
+	there, err := s.listInvariants(ctx, live)
+	for name := range asked {
+		s.confirmed[name] = err != nil || there[name]
+	}
+	return err
+}
+
+// listInvariants are the names of the system's Invariants as the API server has them. They are listed, because asking for one after the
+// other can take longer than what was observed may be written.
+func (s *scope) listInvariants(ctx context.Context, live client.Reader) (map[string]bool, error) {
+	systems := []string{s.key.Name}
+	if unnamed := (v1alpha1.Invariant{ObjectMeta: metav1.ObjectMeta{Namespace: s.key.Namespace}}); unnamed.SystemName() == s.key.Name {
+		systems = append(systems, "")
+	}
+	there := map[string]bool{}
+	for _, system := range systems {
+		list := metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("InvariantList"))
+		ofSystem := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("spec.system", system)}
+		if err := live.List(ctx, &list, client.InNamespace(s.key.Namespace), ofSystem); err != nil {
+			return nil, fmt.Errorf("find out which Invariants of system %s were deleted: %w", s.key, err)
+		}
+		for _, invariant := range list.Items {
+			there[invariant.Name] = true
+		}
+	}
+	return there, nil
 }
 
 // judge judges what a look saw, for the invariants that have not changed since it began.

@@ -190,9 +190,15 @@ const testSystem = "sys"
 // cycle steps the clock to the next tick and runs the cycle to its end, and then tends the tickets.
 func (b *bench) cycle() {
 	b.t.Helper()
+	b.reconcileNext()
+	b.tend()
+}
+
+// reconcileNext steps the clock to the next tick and runs the cycle to its end.
+func (b *bench) reconcileNext() {
+	b.t.Helper()
 	b.clock.SetTime(nextTick(b.clock.Now(), DefaultInterval, phase(b.namespace, b.system)))
 	b.reconcile()
-	b.tend()
 }
 
 // tend gives each ticket what it needs between cycles.

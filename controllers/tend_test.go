@@ -381,3 +381,41 @@ func TestConditionsThatSomebodyFilledTheListWithKeepNoHoldFromBeingSeen(t *testi
 		t.Errorf("the hold is not seen: %s", b.dump())
 	}
 }
+
+func TestAConditionThatMadeRoomForAnotherIsNotSaidToBeOver(t *testing.T) {
+	t.Parallel()
+	b := broken(t)
+	conditions := []string{`{"type":"Flapping","status":"True","reason":"Recurring","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"}`}
+	for i := range 15 {
+		conditions = append(conditions, fmt.Sprintf(`{"type":"Other%d","status":"True","reason":"Test","message":"","lastTransitionTime":"2026-11-24T03:00:00Z"}`, i))
+	}
+	must(t, b.patchStatus("sys-1", `{"conditions":[`+strings.Join(conditions, ",")+`]}`))
+	b.annotate("sys-1", v1alpha1.HoldAnnotation, "true")
+	b.tend()
+	b.wantEvents("sys-1 Held")
+}
+
+func TestATicketThatIsOpenedUnderTheNameOfADeletedOneHasWordsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string][]string{"not yet any": nil, "the same": {"sys-1 Acknowledged: by ana"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := broken(t)
+			acknowledge := func() {
+				must(t, b.patchStatus("sys-1", `{"acknowledgement":{"by":"ana","time":"2026-11-24T03:00:00Z"}}`))
+			}
+			acknowledge()
+			b.tend()
+			b.wantEvents("sys-1 Acknowledged: by ana")
+			// It is tended again only when the other is there.
+			must(t, b.api.Delete(b.ctx, &b.list()[0]))
+			b.reconcileNext()
+			b.wantTickets(v1alpha1.Open)
+			if again != nil {
+				acknowledge()
+			}
+			b.tend()
+			b.wantEvents(append(again, "sys-1 Opened")...)
+		})
+	}
+}

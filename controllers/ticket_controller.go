@@ -51,7 +51,13 @@ type TicketReconciler struct {
 	started time.Time
 	mu      sync.Mutex
 	// announced are the words of each ticket that were announced, or were there before this process.
-	announced map[types.NamespacedName]words
+	announced map[types.NamespacedName]announced
+}
+
+// announced are words and whose they are: another ticket may get the name of one that was deleted.
+type announced struct {
+	ticket types.UID
+	words  words
 }
 
 // words are what people have written on a ticket: each changes when one is written anew.
@@ -72,7 +78,7 @@ func (r *TicketReconciler) SetupWithManager(mgr ctrl.Manager) error {
 }
 
 func (r *TicketReconciler) init() {
-	r.started, r.announced = r.Clock.Now(), map[types.NamespacedName]words{}
+	r.started, r.announced = r.Clock.Now(), map[types.NamespacedName]announced{}
 }
 
 // Reconcile tends one ticket. It never returns an error, which would put the next try off for ever longer delays, of up to a quarter of an
@@ -154,16 +160,19 @@ func (r *TicketReconciler) announce(ticket *v1alpha1.Ticket, status v1alpha1.Tic
 		func(*v1alpha1.Condition) announcement { return releasedAnnouncement() })
 	a.condition(ticket, ticket.Status, status, v1alpha1.ConditionFlapping, flappingAnnouncement, settledAnnouncement)
 	before, now := r.remember(ticket, wordsOf(status))
-	if now.acknowledged != before.acknowledged {
+	if isNew(before.acknowledged, now.acknowledged) {
 		a.ticket(ticket, acknowledgedAnnouncement(status.Acknowledgement))
 	}
-	if now.diagnosed != before.diagnosed {
+	if isNew(before.diagnosed, now.diagnosed) {
 		a.ticket(ticket, diagnosedAnnouncement(status.Diagnosis))
 	}
-	if now.resolved != before.resolved {
+	if isNew(before.resolved, now.resolved) {
 		a.ticket(ticket, resolvedAnnouncement(status))
 	}
 }
+
+// isNew tells whether there is a word, and another than before. A cache that goes back in time may have none again.
+func isNew(before, now string) bool { return now != "" && now != before }
 
 // wordsOf are the words of a status. What the monitor resolved, the cycle announces.
 func wordsOf(s v1alpha1.TicketStatus) words {
@@ -186,11 +195,13 @@ func (r *TicketReconciler) remember(ticket *v1alpha1.Ticket, now words) (before,
 	key := client.ObjectKeyFromObject(ticket)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before, known := r.announced[key]
-	if !known && ticket.CreationTimestamp.Time.Before(r.started.Truncate(time.Second)) {
+	switch last := r.announced[key]; {
+	case last.ticket == ticket.UID:
+		before = last.words
+	case ticket.CreationTimestamp.Time.Before(r.started.Truncate(time.Second)):
 		before = now
 	}
-	r.announced[key] = now
+	r.announced[key] = announced{ticket.UID, now}
 	return before, now
 }
 

@@ -2,12 +2,12 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -15,23 +15,40 @@ import (
 	"invariant.dev/operator/api/v1alpha1"
 )
 
-func TestANameThatIsTakenByAnotherSystemsTicketIsSkipped(t *testing.T) {
+func TestANameThatIsTakenByAnotherSystemsTicketIsSkippedHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.invariant("store-up")
 	b.source.set("1", "Down")
-	for name, system := range map[string]string{"sys-1": "other", "sys-9223372036854775807": testSystem} {
-		must(t, b.api.Create(b.ctx, &v1alpha1.Ticket{
-			ObjectMeta: metav1.ObjectMeta{Namespace: b.namespace, Name: name},
-			Spec: v1alpha1.TicketSpec{System: system, BatchKey: name, OpenedTime: *v1alpha1.NewTime(start),
-				Violations: []v1alpha1.Violation{{Invariant: "by-hand", Reason: v1alpha1.Violated, Severity: v1alpha1.Info, FirstSeenTime: *v1alpha1.NewTime(start)}}},
-		}))
+	for i := range 2 * maxAttempts {
+		ticket := b.leftViolated(v1alpha1.TicketName(testSystem, i+1))
+		ticket.Spec.System = "other"
+		must(t, b.api.Create(b.ctx, ticket))
 	}
 	b.cycle()
 	var ticket v1alpha1.Ticket
-	must(t, b.api.Get(b.ctx, client.ObjectKey{Namespace: b.namespace, Name: "sys-2"}, &ticket))
+	must(t, b.api.Get(b.ctx, client.ObjectKey{Namespace: b.namespace, Name: v1alpha1.TicketName(testSystem, 2*maxAttempts+1)}, &ticket))
 	if v := ticket.Spec.Violations; len(v) != 1 || v[0].Invariant != "store-up" {
-		t.Errorf("sys-2 holds %+v", v)
+		t.Errorf("%s holds %+v", ticket.Name, v)
+	}
+}
+
+func TestATicketMadeByHandWithTheHighestNumberThatCountsKeepsNoOtherFromOpening(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sys-1000000000000000", "sys-1000000000000001", "sys-9223372036854775807"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.invariant("store-up")
+			must(t, b.api.Create(b.ctx, b.leftViolated(name)))
+			for i := range 2 * maxAttempts {
+				b.source.set(fmt.Sprint(i), "Down")
+				b.cycle()
+			}
+			if opened := len(b.list()) - 1; opened != 2*maxAttempts {
+				t.Errorf("%d tickets are open, want one for each of %d stores: %s", opened, 2*maxAttempts, b.dump())
+			}
+		})
 	}
 }
 
@@ -157,11 +174,7 @@ func TestACycleThatCannotBeSureWhatExistsWaitsForTheNextTick(t *testing.T) {
 	b.source.set("1", "Down")
 	b.cycle()
 	must(t, b.api.Delete(b.ctx, gone))
-	b.monitor.Live = interceptor.NewClient(watching{b.api}, interceptor.Funcs{
-		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
-			return errCut
-		},
-	})
+	b.refuseReads()
 	b.cycle()
 	if b.looking() {
 		t.Error("another look began at once")

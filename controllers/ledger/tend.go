@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"invariant.dev/operator/api/v1alpha1"
+	"invariant.dev/operator/controllers/verdict"
 )
 
 // Tend says what a ticket needs between cycles: its status with whole records of what people wrote, with its hold made
@@ -30,7 +31,7 @@ func setHeld(t *v1alpha1.Ticket, s *v1alpha1.TicketStatus, now time.Time) {
 	case t.Held():
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, "Annotated", "kept open by the annotation "+v1alpha1.HoldAnnotation
 		if by := t.Annotations[v1alpha1.HoldByAnnotation]; by != "" {
-			c.Message = "kept open by " + by
+			c.Message = verdict.Truncate("kept open by "+by, MaxMessage)
 		}
 	case v1alpha1.FindCondition(s.Conditions, v1alpha1.ConditionHeld) != nil:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, "NotAnnotated", "resolves when all has cleared"

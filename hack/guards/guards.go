@@ -38,12 +38,12 @@ var guards = []guard{
 	},
 	{
 		name: "the deterministic name", rule: oneTicket,
-		file: recordFile, old: "key, number := r.scope.key, r.number+1", without: "key, number := r.scope.key, r.number+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1])",
+		file: recordFile, old: "key, number := r.scope.key, r.number+1;", without: "key, number := r.scope.key, r.number+1+int(r.reconciler.Clock.Now().UnixNano()%1000)+len(r.reconciler.Monitor)*int(r.reconciler.Monitor[len(r.reconciler.Monitor)-1]);",
 		pkg: controllers, test: "Rule3TwoMonitors",
 	},
 	{
 		name: "a name that is taken is decided anew", rule: oneTicket,
-		file: recordFile, old: "\t\t\tr.taken = number\n\t\t\treturn errConflict", without: "\t\t\tr.taken = number\n\t\t\treturn nil",
+		file: recordFile, old: "\t\t\treturn nil, errConflict", without: "\t\t\treturn taken, nil",
 		pkg: controllers, test: "Rule3|NameThatIsTaken|Rule8",
 	},
 	{
@@ -113,7 +113,7 @@ var guards = []guard{
 	},
 	{
 		name: "only the API server says that an Invariant was deleted", rule: crash,
-		file: "controllers/scope.go", old: "s.confirmed[v.Invariant] = failed != nil || err == nil && invariant.SystemName() == s.key.Name", without: "s.confirmed[v.Invariant] = false",
+		file: "controllers/scope.go", old: "s.confirmed[name] = err != nil || there[name]", without: "s.confirmed[name] = err != nil && there[name]",
 		pkg: controllers, test: "LaggingCache",
 	},
 	{
@@ -198,7 +198,7 @@ var guards = []guard{
 	},
 	{
 		name: "who opens next takes the number of a ticket that was deleted", rule: oneTicket,
-		file: recordFile, old: "r.number = r.taken\n", without: "",
+		file: recordFile, old: "r.number = 0\n", without: "",
 		pkg: controllers, test: "TestModel|PersonDeletes",
 	},
 	{
