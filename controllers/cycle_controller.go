@@ -202,7 +202,7 @@ func (r *CycleReconciler) advance(ctx context.Context, log logr.Logger, s *scope
 		}
 		return s.untilNextTick(now)
 	}
-	if !r.looks.begin(ctx, s.key, tick, due, s.readable(due)) {
+	if !r.looks.begin(ctx, s.key, &look{tick: tick, due: due, known: s.known}, s.readable(due)) {
 		cyclesSkipped.WithLabelValues("busy").Inc()
 		return skippedRetry
 	}
@@ -219,7 +219,7 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	results, written := s.judge(ctx, l, r.retained), false
 	defer func() { s.settle(results, written) }()
 	fresh := s.freshness(r.Clock, l.began, results)
-	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted,
+	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted, Known: l.known,
 		// Twice, because the tick may lie an interval before its look.
 		Overlap: 2 * fresh.lasts}
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, fresh: fresh, written: map[string]bool{}}

@@ -25,6 +25,8 @@ type look struct {
 	tick time.Time
 	// due are the invariants to judge by it, as they were when it began.
 	due []*v1alpha1.Invariant
+	// known is the latest look that the system's tickets told of when it began.
+	known time.Time
 
 	done            bool
 	began, finished time.Time
@@ -62,13 +64,13 @@ func (o *observations) take(system types.NamespacedName) (over *look, exists boo
 }
 
 // begin begins a look at what the specs name, unless too many are under way: then it returns false.
-func (o *observations) begin(ctx context.Context, system types.NamespacedName, tick time.Time, due []*v1alpha1.Invariant, specs []*v1alpha1.InvariantSpec) bool {
+func (o *observations) begin(ctx context.Context, system types.NamespacedName, l *look, specs []*v1alpha1.InvariantSpec) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.running >= maxLooks || o.perNamespace[system.Namespace] >= maxLooksPerNamespace {
 		return false
 	}
-	l := &look{tick: tick, due: due, began: o.clock.Now()}
+	l.began = o.clock.Now()
 	o.looks[system] = l
 	o.running++
 	o.perNamespace[system.Namespace]++

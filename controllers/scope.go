@@ -36,6 +36,8 @@ type system struct {
 	recorded bool
 	// unwritten are the statuses of Invariants that are still to be written.
 	unwritten map[string]unwritten
+	// known is the latest look that its tickets tell of.
+	known time.Time
 	// open are the tickets that were open at the last cycle.
 	open map[string]*v1alpha1.Ticket
 }
@@ -88,6 +90,13 @@ func (r *CycleReconciler) gather(ctx context.Context, key types.NamespacedName) 
 	s.tickets = tickets
 	s.system = r.systemOf(key)
 	s.recall()
+	if s.known.IsZero() {
+		// Of resolved tickets too, which others may have written to.
+		if tickets, err = r.ticketsOf(ctx, key, systemIndex); err != nil {
+			return nil, err
+		}
+	}
+	s.known = later(s.known, ledger.LatestLook(tickets))
 	return s, nil
 }
 

@@ -484,3 +484,26 @@ func TestAnOlderLookChangesNothingThatALaterOneOfAnotherMonitorFound(t *testing.
 		}
 	}
 }
+
+func TestAMonitorWhoseClockIsBehindIsNotTakenForAnOlderLook(t *testing.T) {
+	l := newLife(t)
+	l.after(0, true)
+	l.after(time.Minute, true)
+	// It knew of the time ahead when it looked.
+	c := Cycle{Now: epoch.Add(30 * time.Second), Monitor: "m", Overlap: time.Minute, Known: LatestLook(l.tickets), Invariants: map[string]Invariant{}}
+	policy := flappingPolicy
+	policy.Judgement = stores(verdict.Satisfied, "1")
+	c.Invariants[policy.Name] = policy
+	for _, u := range Decide(c, nil, l.tickets).Updates {
+		u.Ticket.Status = u.Status
+	}
+	if l.last().IsOpen() {
+		t.Fatalf("the ticket stays open: %+v", l.last().Status)
+	}
+	policy.Judgement = stores(verdict.Violated, "1")
+	c.Invariants[policy.Name] = policy
+	c.Now = c.Now.Add(time.Second)
+	if open := c.WithoutOvertaken(Decide(c, nil, l.tickets).Open, l.tickets); len(open) != 1 {
+		t.Errorf("opens %+v, want one violation", open)
+	}
+}

@@ -72,12 +72,34 @@ type Cycle struct {
 	// Overlap is how much later than this cycle's another monitor may have looked that wrote before it. What was seen later still
 	// was seen by a clock that ran ahead.
 	Overlap time.Duration
+	// Known is the latest look that the tickets told of when this one began. Where they tell of a later one now, another monitor looked
+	// meanwhile; where they told of one in the future even then, a clock runs ahead.
+	Known time.Time
 }
 
-// overtakenBy tells whether a time in a ticket is that of another monitor's later look.
+// LatestLook is the time of the latest look that tickets tell of; zero where there is none.
+func LatestLook(tickets []*v1alpha1.Ticket) (latest time.Time) {
+	for _, t := range tickets {
+		for _, e := range t.Status.Violations {
+			for _, at := range looksIn(&e) {
+				if at.Go().After(latest) {
+					latest = at.Go()
+				}
+			}
+		}
+	}
+	return latest
+}
+
+// looksIn are the times of the looks that an entry tells of; nil where it does not.
+func looksIn(e *v1alpha1.ViolationStatus) []*v1alpha1.Time {
+	return []*v1alpha1.Time{e.LastSeenTime, e.SatisfiedSinceTime, e.UnknownSinceTime, e.ClearedTime}
+}
+
+// overtakenBy tells whether a time in a ticket is that of another monitor's look, later than this one.
 func (c Cycle) overtakenBy(t *v1alpha1.Time) bool {
 	later := t.Go().Sub(c.Now)
-	return t != nil && later > 0 && later <= c.Overlap
+	return t != nil && later > 0 && later <= c.Overlap && t.Go().After(c.Known)
 }
 
 // WithoutOvertaken leaves out what a later look of another monitor has found cleared, as its ticket among these says. It stays in memory.

@@ -59,8 +59,7 @@ func (l *line) clear(now time.Time, why v1alpha1.ResolutionReason) {
 
 // overtaken tells whether a later look of another monitor stands in the entry: what an older one saw is no longer news.
 func (l *line) overtaken(c Cycle) bool {
-	e := &l.entry
-	return slices.ContainsFunc([]*v1alpha1.Time{e.LastSeenTime, e.SatisfiedSinceTime, e.UnknownSinceTime, e.ClearedTime}, c.overtakenBy)
+	return slices.ContainsFunc(looksIn(&l.entry), c.overtakenBy)
 }
 
 func (l *line) violated(c Cycle) {
@@ -84,7 +83,7 @@ func (l *line) violated(c Cycle) {
 // that another monitor has counted a later one.
 func (l *line) see(c Cycle) {
 	l.seen = true
-	if last := l.entry.LastSeenTime; c.overtakenBy(last) || last.Go().Equal(c.Now) {
+	if later := l.entry.LastSeenTime.Go().Sub(c.Now); later >= 0 && later <= c.Overlap {
 		return
 	}
 	l.entry.Occurrences = plus(l.entry.Occurrences, 1)

@@ -158,7 +158,7 @@ var guards = []guard{
 	},
 	{
 		name: "a cycle counts once", rule: flapping,
-		file: "controllers/ledger/line.go", old: "if last := l.entry.LastSeenTime; c.overtakenBy(last) || last.Go().Equal(c.Now) {", without: never,
+		file: "controllers/ledger/line.go", old: "later >= 0 && later <= c.Overlap {", without: "later > 0 && later < 0 {",
 		pkg: controllers, test: "DecidedAnewCounts",
 	},
 	{
