@@ -32,6 +32,7 @@ func floodOfHistory(s *stage) {
 	for _, name := range p.names[due/2 : due/2+5] { // while others are removed
 		people.do(s.ctx, name, history.Hold)
 	}
+	opened := p.breakMeanwhile()
 	s.eventually("what is due is removed", 20*time.Second+time.Duration(due)*time.Second/25, func() bool { return len(p.overdue()) == 0 })
 	took := time.Since(began)
 	if overdue := p.overdue(); len(overdue) > 0 {
@@ -56,7 +57,21 @@ func floodOfHistory(s *stage) {
 	s.settled(tolerance, slices.Concat([]string{
 		fmt.Sprintf("%d tickets: first look after %s, %.1f s of CPU and %s", due+fresh, started.Round(100*time.Millisecond), startCost.CPU, mebibytes(int64(startCost.Memory))),
 		fmt.Sprintf("%d removed in %s", removed, took.Round(100*time.Millisecond)),
+		fmt.Sprintf("what broke meanwhile had its ticket after %s", opened.Round(100*time.Millisecond)),
 	}, t.paid())...)
+}
+
+// breakMeanwhile breaks the store for as long as it takes to have a ticket, and tells how long that was.
+func (p *past) breakMeanwhile() time.Duration {
+	broke := time.Now()
+	p.system.allTogether(true)
+	p.system.stage.eventually("what breaks while tickets are removed has one of its own", patience, func() bool { return len(p.system.open()) > 0 })
+	took := time.Since(broke)
+	for _, ticket := range p.system.open() {
+		p.stays[ticket.Name] = true
+	}
+	p.system.allTogether(false)
+	return took
 }
 
 // past is tickets that were resolved before the monitor started, of several systems of a namespace. One of these is observed; the others
