@@ -404,7 +404,9 @@ type modelReader struct{ p *process }
 func (r modelReader) Get(_ context.Context, name client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	return r.p.ask(call{name: "reads " + name.Name, does: liveRead, kind: ticketKind}, func() error {
 		hash, err := r.p.world.server.get(objectKey{ticketKind, name.Name}, into)
-		r.p.gone = r.p.gone || (err != nil && name.Name == r.p.newest)
+		ticket, whole := into.(*v1alpha1.Ticket)
+		// One that is open and was not listed so has the name of one that is gone.
+		r.p.gone = r.p.gone || (err != nil && name.Name == r.p.newest) || (err == nil && whole && ticket.IsOpen())
 		r.p.history = mix(r.p.history, hash)
 		return err
 	})

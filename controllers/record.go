@@ -257,7 +257,7 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 }
 
 // addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
-// deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed.
+// deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed, or another has its name by now.
 func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
 	tickets = slices.Clone(open)
 	there := map[string]bool{}
@@ -277,6 +277,7 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 			continue
 		}
 		there[ticket.Name] = true
+		deleted = deleted || ticket.IsOpen()
 		if ledger.Unsettled(ticket) {
 			tickets = append(tickets, ticket)
 		}
