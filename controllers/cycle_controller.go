@@ -216,12 +216,13 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if ctx.Err() != nil {
 		return
 	}
-	results, written := s.judge(ctx, l, r.retained), false
-	defer func() { s.settle(results, written) }()
+	results, decided := s.judge(ctx, l, r.retained), false
 	fresh := s.freshness(r.Clock, l.began, results)
-	c := ledger.Cycle{Now: l.tick, Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted, Known: l.known,
+	c := ledger.Cycle{Now: l.tick.UTC().Truncate(time.Second), Monitor: r.Monitor, Invariants: s.policies(l.tick, results), Uncounted: s.uncounted, Known: l.known,
 		// Twice, because the tick may lie an interval before its look.
 		Overlap: 2 * fresh.lasts}
+	defer func() { s.settle(results, c, decided) }()
+	s.known = later(s.known, c.Now)
 	recorder := &recorder{reconciler: r, scope: s, cycle: c, results: results, fresh: fresh, written: map[string]bool{}}
 	if err := fresh.check(); err != nil {
 		log.Error(err, "cycle skipped")
@@ -236,13 +237,12 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 		cyclesSkipped.WithLabelValues("read").Inc()
 	}
 	memory, err := recorder.record(ctx)
-	s.memory = memory
+	s.memory, decided = memory, true
 	if err != nil {
 		log.Error(err, "not all of the cycle was written; the next one catches up")
 		cyclesSkipped.WithLabelValues("write").Inc()
 	}
 	s.recorded = err == nil
-	written = err == nil && !recorder.unsure
 	if errors.Is(err, errStale) {
 		return
 	}

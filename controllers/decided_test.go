@@ -197,3 +197,18 @@ func TestAViolationThatComesBackAtOnceNamesTheTicketBeforeItAlsoWhereTheCacheLag
 		t.Errorf("want the ticket before it and one recurrence, got %+v", ticket.Spec)
 	}
 }
+
+func TestWhatBreaksAfterTheClockWasSetBackIsOpenedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("store-up")
+	b.source.set("1", "Down")
+	b.cycle()
+	b.source.set("1", "Up")
+	b.cycle()
+	b.wantTickets(v1alpha1.Resolved)
+	b.clock.SetTime(b.clock.Now().Add(-20 * time.Second))
+	b.source.set("1", "Down")
+	b.reconcile()
+	b.wantTickets(v1alpha1.Resolved, v1alpha1.Open)
+}

@@ -166,7 +166,7 @@ func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, 
 
 // refresh reads the system's highest number, and after that its open tickets, from the API server. In this order a
 // ticket that another monitor opens in between either stands among the open ones or has taken the next number. What was resolved
-// meanwhile may still matter. Where the newest was deleted meanwhile, its number is free again: then it begins anew.
+// meanwhile may still matter. Where the newest was deleted meanwhile, its number is free again, or another ticket's by now: then it begins anew.
 func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1alpha1.Ticket, error) {
 	key, reader := r.scope.key, r.reconciler.Live
 	names := metav1.PartialObjectMetadataList{}
@@ -199,8 +199,8 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 		return nil, err
 	}
 	r.history = slices.Concat(tickets, others)
-	tickets, deleted, err := r.addUnsettled(ctx, tickets, others, known)
-	if err == nil && (gone || deleted) {
+	tickets, changed, err := r.addUnsettled(ctx, tickets, others, known)
+	if err == nil && (gone || changed) {
 		return r.refresh(ctx, tickets)
 	}
 	return tickets, err
@@ -258,7 +258,7 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 
 // addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
 // deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed, or another has its name by now.
-func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, deleted bool, err error) {
+func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, changed bool, err error) {
 	tickets = slices.Clone(open)
 	there := map[string]bool{}
 	for _, ticket := range open {
@@ -273,11 +273,11 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 			}
 		}
 		if ticket == nil {
-			deleted = deleted || r.isNewest(name)
+			changed = changed || r.isNewest(name)
 			continue
 		}
 		there[ticket.Name] = true
-		deleted = deleted || ticket.IsOpen()
+		changed = changed || ticket.IsOpen()
 		if ledger.Unsettled(ticket) {
 			tickets = append(tickets, ticket)
 		}
@@ -287,7 +287,7 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 			r.deleted(ticket)
 		}
 	}
-	return tickets, deleted, nil
+	return tickets, changed, nil
 }
 
 // write writes a plan: first what opens, then what changes. What one ticket is refused holds up no other.

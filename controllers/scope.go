@@ -36,7 +36,7 @@ type system struct {
 	recorded bool
 	// unwritten are the statuses of Invariants that are still to be written.
 	unwritten map[string]unwritten
-	// known is the latest look that its tickets tell of.
+	// known is the latest look that this monitor knows of: its own, and those that the system's tickets tell of.
 	known time.Time
 	// open are the tickets that were open at the last cycle.
 	open map[string]*v1alpha1.Ticket
@@ -299,15 +299,17 @@ func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) ma
 	return results
 }
 
-// settle ends what judge began. Where the cycle was not written, the next one compares what was found violated with the same past once
-// more: a step that lasts for one check would be in no ticket ever.
-func (s *scope) settle(results map[string]judge.Result, written bool) {
+// settle ends what judge began. What counts and stands in no ticket, because it could not be written, is compared with the same past once
+// more by the next check: a step that lasts for one check would be in no ticket ever. Where nothing was decided, that is all that was found
+// violated.
+func (s *scope) settle(results map[string]judge.Result, c ledger.Cycle, decided bool) {
 	for name, result := range results {
-		c := s.checks[name]
-		if !written {
-			c.past.KeepBefore(c.before, result.Stores(verdict.Violated))
+		check, missing := s.checks[name], result.Stores(verdict.Violated)
+		if decided {
+			missing = s.memory[name].Due(c.Invariants[name], c.Now)
 		}
-		c.before = judge.Past{}
+		check.past.KeepBefore(check.before, missing)
+		check.before = judge.Past{}
 	}
 }
 

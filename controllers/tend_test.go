@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -417,5 +418,20 @@ func TestATicketThatIsOpenedUnderTheNameOfADeletedOneHasWordsOfItsOwn(t *testing
 			b.tend()
 			b.wantEvents(append(again, "sys-1 Opened")...)
 		})
+	}
+}
+
+func TestWordsThatACacheHasAgainAfterItWentBackInTimeAreNotAnnouncedAgain(t *testing.T) {
+	r := &TicketReconciler{Clock: testingclock.NewFakeClock(start)}
+	r.init()
+	ticket := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Name: "sys-1", UID: "1", CreationTimestamp: metav1.NewTime(start)}}
+	announced := 0
+	for _, says := range []string{"", "ana", "", "ana"} {
+		if before, now := r.remember(ticket, words{acknowledged: says}); isNew(before.acknowledged, now.acknowledged) {
+			announced++
+		}
+	}
+	if announced != 1 {
+		t.Errorf("announced %d times, want once", announced)
 	}
 }

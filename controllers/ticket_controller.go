@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -171,7 +172,12 @@ func (r *TicketReconciler) announce(ticket *v1alpha1.Ticket, status v1alpha1.Tic
 	}
 }
 
-// isNew tells whether there is a word, and another than before. A cache that goes back in time may have none again.
+// or are the words, and those before where there are none: nobody can take back a word, but a cache can go back in time.
+func (w words) or(before words) words {
+	return words{cmp.Or(w.acknowledged, before.acknowledged), cmp.Or(w.diagnosed, before.diagnosed), cmp.Or(w.resolved, before.resolved)}
+}
+
+// isNew tells whether there is a word, and another than before.
 func isNew(before, now string) bool { return now != "" && now != before }
 
 // wordsOf are the words of a status. What the monitor resolved, the cycle announces.
@@ -198,6 +204,7 @@ func (r *TicketReconciler) remember(ticket *v1alpha1.Ticket, now words) (before,
 	switch last := r.announced[key]; {
 	case last.ticket == ticket.UID:
 		before = last.words
+		now = now.or(before)
 	case ticket.CreationTimestamp.Time.Before(r.started.Truncate(time.Second)):
 		before = now
 	}

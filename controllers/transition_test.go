@@ -81,6 +81,31 @@ func TestAStepThatCouldNotBeWrittenDownIsFoundOnceMore(t *testing.T) {
 	}
 }
 
+func TestAStepThatIsWrittenLastsOneCheckThoughAnotherTicketIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.source.set("2", "Down")
+	b.source.setTerm("1", 7)
+	b.invariant("up")
+	b.invariant("term", neverBack)
+	b.reconcile()
+	b.wantTickets(v1alpha1.Open)
+	b.monitor.Client = interceptor.NewClient(watching{b.monitor.Client}, interceptor.Funcs{
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			if _, isTicket := o.(*v1alpha1.Ticket); isTicket && o.GetName() == "sys-1" {
+				return errCut
+			}
+			return c.SubResource(sub).Patch(ctx, o, p, opts...)
+		},
+	})
+	b.source.set("2", "Up")
+	b.source.setTerm("1", 3)
+	b.cycle()
+	b.wantTickets(v1alpha1.Open, v1alpha1.Open)
+	b.cycle()
+	b.wantTickets(v1alpha1.Open, v1alpha1.Resolved)
+}
+
 func TestARestartForgetsWhatWasBeforeAndResolvesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

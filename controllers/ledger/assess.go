@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -93,8 +94,8 @@ func (a *assessment) resume(storeID string, known Timer) {
 	if !remembered.FirstSeen.IsZero() {
 		return
 	}
-	if known.UnknownSince.IsZero() && remembered.UnknownSince.After(known.Since) {
-		known.UnknownSince = remembered.UnknownSince
+	if unknown := cmp.Or(remembered.UnknownSince, a.memory.UnknownSince); known.UnknownSince.IsZero() && unknown.After(known.Since) {
+		known.UnknownSince = unknown
 	}
 	a.memory.Stores[storeID] = known
 }
@@ -113,11 +114,12 @@ func (a *assessment) timer(storeID string, v verdict.Verdict) {
 	if v.Truth != verdict.Violated || a.invariant.Muted {
 		return
 	}
-	inGrace := a.now.Sub(next.Since) < a.invariant.GracePeriod
+	inGrace := !next.isOver(a.invariant, a.now)
 	switch held := a.book.holds(key); {
 	case held && !inGrace:
-		a.book.count(key)
-		delete(a.memory.Stores, storeID)
+		if a.book.count(key) {
+			delete(a.memory.Stores, storeID)
+		}
 	case !held && inGrace:
 		a.inGrace = append(a.inGrace, a.violation(key, v.Message, next.FirstSeen, true))
 	case !held:

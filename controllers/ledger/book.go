@@ -157,13 +157,17 @@ func (b *book) unseen(invariant string) {
 	}
 }
 
-// count makes a violation that was taken along in its grace period count.
-func (b *book) count(key Key) {
+// count makes a violation that was taken along in its grace period count, unless a later look of another monitor stands in its entry.
+func (b *book) count(key Key) bool {
 	l := b.held[key]
+	if l.overtaken(b.cycle) {
+		return false
+	}
 	l.entry.Pending = false
 	l.entry.Active = true
 	l.entry.ClearedTime = nil
 	l.see(b.cycle)
+	return true
 }
 
 // leave ends a violation that was taken along in its grace period and cleared before it counted.

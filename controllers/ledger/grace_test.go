@@ -72,6 +72,21 @@ func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnThoughMemoryKnowsOfATimeB
 	}
 }
 
+func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnAfterLooksThatKnewNothingAtAll(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.wantNew(1, 0)
+	l.memory, l.policy.UnobservableAfter = nil, 24*time.Hour
+	for range 60 {
+		l.look(time.Minute, &verdict.Judgement{Fault: noAnswer})
+	}
+	l.look(time.Minute, stores(verdict.Violated, "1", "2"))
+	if v := l.last().Status.Violations[1]; !v.Pending {
+		t.Errorf("it counts, although it was seen at two looks only: %+v", v)
+	}
+}
+
 func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnAfterALookThatKnewNothing(t *testing.T) {
 	l := newLifeWithGrace(t)
 	both := func(one, two verdict.Truth) *verdict.Judgement {

@@ -507,3 +507,18 @@ func TestAMonitorWhoseClockIsBehindIsNotTakenForAnOlderLook(t *testing.T) {
 		t.Errorf("opens %+v, want one violation", open)
 	}
 }
+
+func TestAnOlderLookMakesNothingCountThatALaterOneFoundWell(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	before, known := l.memory, LatestLook(l.tickets)
+	// The grace period of store 2 is over at the older look, which comes after one that found it well.
+	l.look(time.Hour+10*time.Second, &verdict.Judgement{Verdicts: append(stores(verdict.Violated, "1").Verdicts, stores(verdict.Satisfied, "2").Verdicts...)})
+	policy := l.policy
+	policy.Judgement = stores(verdict.Violated, "1", "2")
+	older := Cycle{Now: l.now.Add(-10 * time.Second), Monitor: "m", Known: known, Overlap: time.Minute, Invariants: map[string]Invariant{policy.Name: policy}}
+	for _, u := range Decide(older, before, l.tickets).Updates {
+		t.Errorf("the older look changes the ticket into %+v", u.Status)
+	}
+}

@@ -113,8 +113,8 @@ func (m *Memory) notAfter(now time.Time) {
 	}
 }
 
-// forgetLongAbsent drops the stores that have been absent the longest, where there are more than a check may list: while one of its readings
-// is of a store that cannot be told, every store that ever was violated or Unknown may still be there.
+// forgetLongAbsent drops stores that are absent where there are more than a check may list: while one of its readings is of a store that
+// cannot be told, every store that ever was violated or Unknown may still be there. Those that have been Unknown the longest go first.
 func (m *Memory) forgetLongAbsent(seen map[string]bool) {
 	over := len(m.Stores) - maxPendingStores
 	if over <= 0 {
@@ -202,10 +202,28 @@ func timeOrNil(t time.Time) *v1alpha1.Time {
 func (m Memory) Violations(policy Invariant, now time.Time) int {
 	count := 0
 	for _, storeID := range policy.Judgement.Stores(verdict.Violated) {
-		timer, pending := m.Stores[storeID]
-		if !pending || now.Sub(timer.Since) >= policy.GracePeriod {
+		if timer, timed := m.Stores[storeID]; !timed || timer.isOver(policy, now) {
 			count++
 		}
 	}
 	return count
+}
+
+// Due are the stores that a check found violated past their grace period and that stand in no ticket, though they should, as memory is after
+// the cycle.
+func (m Memory) Due(policy Invariant, now time.Time) (stores []string) {
+	if policy.Muted {
+		return nil
+	}
+	for _, storeID := range policy.Judgement.Stores(verdict.Violated) {
+		if timer, timed := m.Stores[storeID]; timed && timer.isOver(policy, now) {
+			stores = append(stores, storeID)
+		}
+	}
+	return stores
+}
+
+// isOver tells whether a violation's grace period is over.
+func (t Timer) isOver(policy Invariant, now time.Time) bool {
+	return now.Sub(t.Since) >= policy.GracePeriod
 }

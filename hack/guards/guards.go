@@ -88,7 +88,7 @@ var guards = []guard{
 	},
 	{
 		name: "tickets are written before Invariants", rule: crash,
-		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(s, c, results, fresh)\n\tr.writeReports(ctx, log, s)\n\tmemory, err := recorder.record(ctx)\n\ts.memory = memory\n",
+		file: "controllers/cycle_controller.go", old: "\tmemory, err := recorder.record(ctx)\n\ts.memory, decided = memory, true\n", without: "\ts.memory = ledger.Decide(c, s.memory, s.tickets).Memory\n\tr.report(s, c, results, fresh)\n\tr.writeReports(ctx, log, s)\n\tmemory, err := recorder.record(ctx)\n\ts.memory, decided = memory, true\n",
 		pkg: controllers, test: "Rule8|Model",
 	},
 	{
@@ -203,7 +203,7 @@ var guards = []guard{
 	},
 	{
 		name: "what was deleted while the tickets were read makes them be read again", rule: oneTicket,
-		file: recordFile, old: "if err == nil && (gone || deleted) {", without: "if err == nil && gone && !gone && deleted {",
+		file: recordFile, old: "if err == nil && (gone || changed) {", without: "if err == nil && gone && !gone && changed {",
 		pkg: controllers, test: "TestModel",
 	},
 	{
@@ -223,6 +223,11 @@ var guards = []guard{
 		pkg: ledger, test: "Older",
 	},
 	{
+		name: "an older look makes nothing count that a later one found well", rule: oneTicket,
+		file: "controllers/ledger/book.go", old: "if l.overtaken(b.cycle) {\n\t\treturn false", without: never + "\n\t\treturn false",
+		pkg: ledger, test: "MakesNothingCount",
+	},
+	{
 		name: "an older look opens nothing that a later one found cleared", rule: oneTicket,
 		file: recordFile, old: "plan.Open = r.cycle.WithoutOvertaken(plan.Open, r.history)\n", without: "",
 		pkg: controllers, test: "TestModel",
@@ -234,7 +239,7 @@ var guards = []guard{
 	},
 	{
 		name: "a step that could not be written is found once more", rule: crash,
-		file: "controllers/scope.go", old: "if !written {", without: never,
+		file: "controllers/scope.go", old: "check.past.KeepBefore(check.before, missing)", without: "_ = missing",
 		pkg: controllers, test: "AStepThat",
 	},
 	{
