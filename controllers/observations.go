@@ -25,7 +25,7 @@ type look struct {
 	tick time.Time
 	// due are the invariants to judge by it, as they were when it began.
 	due []*v1alpha1.Invariant
-	// known is the latest look that the system's tickets told of when it began.
+	// known is the latest look that this monitor knew of when this one began.
 	known time.Time
 
 	done            bool

@@ -72,8 +72,8 @@ type Cycle struct {
 	// Overlap is how much later than this cycle's another monitor may have looked that wrote before it. What was seen later still
 	// was seen by a clock that ran ahead.
 	Overlap time.Duration
-	// Known is the latest look that the tickets told of when this one began. Where they tell of a later one now, another monitor looked
-	// meanwhile; where they told of one in the future even then, a clock runs ahead.
+	// Known is the latest look that this monitor knew of when this one began: its own, and those that the tickets told of. Where they tell of
+	// a later one now, another monitor looked meanwhile; where they told of one in the future even then, a clock runs ahead.
 	Known time.Time
 }
 
