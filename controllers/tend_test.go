@@ -427,7 +427,7 @@ func TestWordsThatACacheHasAgainAfterItWentBackInTimeAreNotAnnouncedAgain(t *tes
 	ticket := &v1alpha1.Ticket{ObjectMeta: metav1.ObjectMeta{Name: "sys-1", UID: "1", CreationTimestamp: metav1.NewTime(start)}}
 	announced := 0
 	for _, says := range []string{"", "ana", "", "ana"} {
-		if before, now := r.remember(ticket, words{acknowledged: says}); isNew(before.acknowledged, now.acknowledged) {
+		if before, now := r.remember(ticket, words{acknowledged: says}); now.acknowledged != before.acknowledged {
 			announced++
 		}
 	}

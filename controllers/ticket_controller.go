@@ -161,13 +161,13 @@ func (r *TicketReconciler) announce(ticket *v1alpha1.Ticket, status v1alpha1.Tic
 		func(*v1alpha1.Condition) announcement { return releasedAnnouncement() })
 	a.condition(ticket, ticket.Status, status, v1alpha1.ConditionFlapping, flappingAnnouncement, settledAnnouncement)
 	before, now := r.remember(ticket, wordsOf(status))
-	if isNew(before.acknowledged, now.acknowledged) {
+	if now.acknowledged != before.acknowledged {
 		a.ticket(ticket, acknowledgedAnnouncement(status.Acknowledgement))
 	}
-	if isNew(before.diagnosed, now.diagnosed) {
+	if now.diagnosed != before.diagnosed {
 		a.ticket(ticket, diagnosedAnnouncement(status.Diagnosis))
 	}
-	if isNew(before.resolved, now.resolved) {
+	if now.resolved != before.resolved {
 		a.ticket(ticket, resolvedAnnouncement(status))
 	}
 }
@@ -176,9 +176,6 @@ func (r *TicketReconciler) announce(ticket *v1alpha1.Ticket, status v1alpha1.Tic
 func (w words) or(before words) words {
 	return words{cmp.Or(w.acknowledged, before.acknowledged), cmp.Or(w.diagnosed, before.diagnosed), cmp.Or(w.resolved, before.resolved)}
 }
-
-// isNew tells whether there is a word, and another than before.
-func isNew(before, now string) bool { return now != "" && now != before }
 
 // wordsOf are the words of a status. What the monitor resolved, the cycle announces.
 func wordsOf(s v1alpha1.TicketStatus) words {

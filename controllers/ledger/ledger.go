@@ -80,8 +80,8 @@ type Cycle struct {
 // LatestLook is the time of the latest look that tickets tell of; zero where there is none.
 func LatestLook(tickets []*v1alpha1.Ticket) (latest time.Time) {
 	for _, t := range tickets {
-		for _, e := range t.Status.Violations {
-			for _, at := range looksIn(&e) {
+		for i := range t.Status.Violations {
+			for _, at := range looksIn(&t.Status.Violations[i]) {
 				if at.Go().After(latest) {
 					latest = at.Go()
 				}
@@ -104,7 +104,6 @@ func (c Cycle) overtakenBy(t *v1alpha1.Time) bool {
 
 // WithoutOvertaken leaves out what a later look of another monitor has found cleared, as its ticket among these says. It stays in memory.
 func (c Cycle) WithoutOvertaken(batch []v1alpha1.Violation, tickets []*v1alpha1.Ticket) []v1alpha1.Violation {
-	c.Now = c.Now.UTC().Truncate(time.Second)
 	overtaken := map[Key]bool{}
 	for _, t := range tickets {
 		for _, e := range t.Status.Violations {
