@@ -94,6 +94,7 @@ func (a *assessment) resume(storeID string, known Timer) {
 	if !remembered.FirstSeen.IsZero() {
 		return
 	}
+	known = known.notAfter(a.now)
 	if unknown := cmp.Or(remembered.UnknownSince, a.memory.UnknownSince); known.UnknownSince.IsZero() && unknown.After(known.Since) {
 		known.UnknownSince = unknown
 	}

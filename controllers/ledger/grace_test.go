@@ -109,3 +109,26 @@ func TestAGracePeriodThatACrashLeftInATicketAloneGoesOnAfterALookThatKnewNothing
 		t.Error("it does not count after an hour in which it was known to be violated")
 	}
 }
+
+func TestWhatAResolveByHandLeftViolatedOpensAtOnceThoughItsTicketIsOfAClockThatRanAhead(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.policy.GracePeriod = 0
+	l.after(time.Hour, true)
+	l.wantNew(1, time.Hour)
+	l.last().Status.State = v1alpha1.Resolved
+	l.after(-2*time.Minute, true)
+	l.wantNew(2, 58*time.Minute)
+}
+
+func TestAGracePeriodThatACrashLeftInATicketAloneBeginsAtOnceThoughTheTicketIsOfAClockThatRanAhead(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.wantNew(1, 0)
+	l.memory = nil
+	l.look(-2*time.Minute, stores(verdict.Violated, "1", "2"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	if v := l.last().Status.Violations[1]; v.Pending {
+		t.Errorf("it does not count a grace period after the look that found it by the right clock: %+v", v)
+	}
+}

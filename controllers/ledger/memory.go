@@ -63,6 +63,8 @@ func (t Timer) next(now time.Time, truth verdict.Truth, resolveAfter time.Durati
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
+func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
+
 // shift moves a set time on.
 func shift(t time.Time, by time.Duration) time.Time {
 	if t.IsZero() {
@@ -101,16 +103,15 @@ func timerOf(v v1alpha1.Violation, e v1alpha1.ViolationStatus) Timer {
 
 // notAfter pulls times of a clock that ran ahead back to now, so that nothing waits for that clock's hour.
 func (m *Memory) notAfter(now time.Time) {
-	pull := func(t time.Time) time.Time {
-		if t.After(now) {
-			return now
-		}
-		return t
-	}
-	m.UnknownSince = pull(m.UnknownSince)
+	m.UnknownSince = earliest(m.UnknownSince, now)
 	for storeID, t := range m.Stores {
-		m.Stores[storeID] = Timer{pull(t.FirstSeen), pull(t.Since), pull(t.SatisfiedSince), pull(t.UnknownSince)}
+		m.Stores[storeID] = t.notAfter(now)
 	}
+}
+
+// notAfter is the timer with times of a clock that ran ahead pulled back to now.
+func (t Timer) notAfter(now time.Time) Timer {
+	return Timer{earliest(t.FirstSeen, now), earliest(t.Since, now), earliest(t.SatisfiedSince, now), earliest(t.UnknownSince, now)}
 }
 
 // forgetLongAbsent drops stores that are absent where there are more than a check may list: while one of its readings is of a store that
