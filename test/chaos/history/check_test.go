@@ -56,8 +56,13 @@ func (s *story) write(n int, seconds float64) {
 
 // open opens a ticket for a place, first seen at one time and opened at another.
 func (s *story) open(n int, place history.Place, first, opened float64) *v1alpha1.Ticket {
-	t := &v1alpha1.Ticket{Spec: v1alpha1.TicketSpec{System: "sys", OpenedTime: *v1alpha1.NewTime(at(opened)), Violations: []v1alpha1.Violation{{
-		Invariant: place.Invariant, StoreID: place.StoreID, Reason: v1alpha1.Violated, FirstSeenTime: *v1alpha1.NewTime(at(first)),
+	return s.openBy(n, place, 0, first, opened)
+}
+
+// openBy is open by a monitor whose clock is ahead by so many seconds.
+func (s *story) openBy(n int, place history.Place, ahead, first, opened float64) *v1alpha1.Ticket {
+	t := &v1alpha1.Ticket{Spec: v1alpha1.TicketSpec{System: "sys", OpenedTime: *v1alpha1.NewTime(at(opened + ahead)), Violations: []v1alpha1.Violation{{
+		Invariant: place.Invariant, StoreID: place.StoreID, Reason: v1alpha1.Violated, FirstSeenTime: *v1alpha1.NewTime(at(first + ahead)),
 	}}}, Status: v1alpha1.TicketStatus{State: v1alpha1.Open}}
 	t.Namespace, t.Name = "ns", v1alpha1.TicketName("sys", n)
 	s.tickets[n] = t
@@ -151,6 +156,32 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 				s.open(2, up, 11, 16)
 				s.resolve(2, 31, v1alpha1.Cleared)
 			},
+			"a ticket that is noticed when the clock has been set back": func(s *story) {
+				s.Policy(history.Policy{Namespace: "ns", Invariant: "fast", Interval: time.Second, GracePeriod: 2 * time.Second})
+				s.fault(fast, 10, 30)
+				s.Clock("ns", -3*time.Second, at(13.01))
+				s.open(1, fast, 11, 13.05)
+				s.resolve(1, 31, v1alpha1.Cleared)
+			},
+			"a first-seen time that, by a later clock, lies in a fault of then": func(s *story) {
+				s.fault(up, 10, 12)
+				s.open(1, up, 11, 11)
+				s.Clock("ns", -time.Minute, at(60))
+				s.fault(up, 61, 100)
+				s.resolve(1, 70, v1alpha1.Manual)
+				s.openBy(2, up, -60, 71, 71)
+				s.resolve(2, 101, v1alpha1.Cleared)
+			},
+			"a ticket of a clock that ran ahead, resolved by hand while something of it is broken again": func(s *story) {
+				s.Clock("ns", time.Minute, at(5))
+				s.fault(up, 10, 12)
+				s.openBy(1, up, 60, 11, 11)
+				s.Clock("ns", 0, at(20))
+				s.fault(up, 30, 100)
+				s.resolve(1, 50, v1alpha1.Manual)
+				s.open(2, up, 51, 51)
+				s.resolve(2, 101, v1alpha1.Cleared)
+			},
 		},
 		"one open ticket per violation key": {"two monitors open one each": func(s *story) {
 			s.fault(up, 10, 30)
@@ -203,6 +234,18 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 			"it is said to be first seen long after it broke": func(s *story) {
 				s.fault(up, 10, 60)
 				s.open(1, up, 30, 30)
+				s.resolve(1, 61, v1alpha1.Cleared)
+			},
+			"it counts too early by any clock": func(s *story) {
+				s.Clock("ns", -2*time.Second, at(5))
+				s.fault(fast, 10, 60)
+				s.openBy(1, fast, -2, 11, 14)
+				s.resolve(1, 61, v1alpha1.Cleared)
+			},
+			"it is said to be first seen long after it broke, by any clock": func(s *story) {
+				s.Clock("ns", -2*time.Second, at(5))
+				s.fault(up, 10, 60)
+				s.openBy(1, up, -2, 30, 30)
 				s.resolve(1, 61, v1alpha1.Cleared)
 			},
 			"its grace period was started over": func(s *story) {

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -15,7 +16,7 @@ func grounded(a *account) {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
 			first := violation.FirstSeenTime.Go()
-			if _, _, found := a.faultAt(k, first, v.At); !found {
+			if len(a.sightings(k, first, v.At)) == 0 {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
@@ -27,17 +28,24 @@ func grounded(a *account) {
 	})
 }
 
-// faultAt is the fault of a key in which a moment lies that a monitor wrote by then, and the true time of that moment.
-func (a *account) faultAt(k key, at, by time.Time) (Fault, time.Time, bool) {
+// sighting is a fault that a monitor saw, and the true time at which it says that it did.
+type sighting struct {
+	Fault
+	at time.Time
+}
+
+// sightings are what a time that a monitor wrote by then may mean, for each clock by which it may have written it: the latest first.
+func (a *account) sightings(k key, at, by time.Time) []sighting {
 	late := a.Late + a.policyOf(k).Timeout
+	var sightings []sighting
 	for _, moment := range slices.Backward(a.moments(k.Namespace, at, by)) {
 		for _, f := range slices.Backward(a.faults[k]) {
 			if !moment.Before(f.Possible.Start.Add(-a.Early)) && !moment.After(f.Possible.until(a.now).Add(late)) {
-				return f, moment, true
+				sightings = append(sightings, sighting{f, moment})
 			}
 		}
 	}
-	return Fault{}, time.Time{}, false
+	return sightings
 }
 
 // answered wants that each fault that lasts longer than a monitor needs to see it, and longer than its grace period, stands in
@@ -163,43 +171,78 @@ func grace(a *account) {
 	a.inOrderOfCreation(func(v Version) {
 		for _, violation := range v.Ticket.Spec.Violations {
 			k := keyOf(v.Namespace, violation)
-			p := a.policyOf(k)
-			opened := v.Ticket.Spec.OpenedTime.Go()
-			fault, first, found := a.faultAt(k, violation.FirstSeenTime.Go(), v.At)
-			if !found {
-				continue // grounded says so
+			wrong := ""
+			for _, seen := range a.sightings(k, violation.FirstSeenTime.Go(), v.At) {
+				if wrong = cmp.Or(a.early(v, violation, seen), a.late(v, violation, seen)); wrong == "" {
+					break
+				}
 			}
-			longer, shorter := a.off(k.Namespace, first, v.At)
-			waited := opened.Sub(violation.FirstSeenTime.Go())
-			if a.timesSet(k.Namespace, first, v.At) > 0 {
-				waited = v.At.Sub(first) + a.Early
-			}
-			if !violation.Pending && violation.Reason == v1alpha1.Violated && waited < p.GracePeriod-shorter {
-				a.breach(v, "%v was seen at %s and counts at %s, in its grace period of %s", k, clock(first), clock(opened), p.GracePeriod)
-			}
-			if a.deletedIn(k, fault, v) {
-				continue // what a deleted ticket knew, only a monitor that lived on knows
-			}
-			if !fault.certainAt(first) {
-				continue // it may have been well for a moment
-			}
-			if a.longer(k, fault, v) > 0 && !a.firstOf(v, k, fault) {
-				continue // the ticket before it may say that it was first seen at a time that lies ahead since the clock was set back
-			}
-			if able, ok := a.firstSeeing(k, fault.Start, a.sees(k.Namespace, p, fault.Start)); ok && first.After(able.Add(a.longer(k, fault, v))) {
-				a.breach(v, "%v broke at %s and is said to be first seen at %s; a monitor could see it by %s", k, clock(fault.Start), clock(first), clock(able))
-			}
-			if violation.Pending || a.blind(k, fault.Start, v.At) {
-				continue
-			}
-			wait := p.GracePeriod
-			if k.Reason == v1alpha1.Unobservable {
-				wait = p.UnobservableAfter
-			}
-			if due, ok := a.firstWriting(k.Namespace, first.Add(wait+longer), a.settle(p)); ok && a.firstOf(v, k, fault) && v.At.After(due) {
-				a.breach(v, "%v was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", k, clock(first), wait, clock(due), clock(v.At))
+			if wrong != "" {
+				a.breach(v, "%v %s", k, wrong)
 			}
 		}
+	})
+}
+
+// early tells whether a violation counts before its grace period is over, if that is what it was first seen by.
+func (a *account) early(v Version, violation v1alpha1.Violation, seen sighting) string {
+	k := keyOf(v.Namespace, violation)
+	grace := a.policyOf(k).GracePeriod
+	opened := v.Ticket.Spec.OpenedTime.Go()
+	waited := opened.Sub(violation.FirstSeenTime.Go())
+	if a.timesSet(k.Namespace, seen.at, v.At) > 0 {
+		waited = v.At.Sub(seen.at) + a.Early
+	}
+	_, shorter := a.off(k.Namespace, seen.at, v.At)
+	if !violation.Pending && violation.Reason == v1alpha1.Violated && waited < grace-shorter {
+		return fmt.Sprintf("was seen at %s and counts at %s, in its grace period of %s", clock(seen.at), clock(opened), grace)
+	}
+	return ""
+}
+
+// late tells whether a violation is said to be first seen, or opens, later than a monitor was able to see and to write it.
+func (a *account) late(v Version, violation v1alpha1.Violation, seen sighting) string {
+	k := keyOf(v.Namespace, violation)
+	p := a.policyOf(k)
+	switch {
+	case a.deletedIn(k, seen.Fault, v): // what a deleted ticket knew, only a monitor that lived on knows
+		return ""
+	case !seen.certainAt(seen.at): // it may have been well for a moment
+		return ""
+	case a.inherited(v, violation): // the ticket before it was asked
+		return ""
+	}
+	longer, _ := a.off(k.Namespace, seen.Start, v.At)
+	if able, ok := a.firstSeeing(k, seen.Start, a.sees(k.Namespace, p, seen.Start)); ok && seen.at.After(able.Add(longer)) {
+		return fmt.Sprintf("broke at %s and is said to be first seen at %s; a monitor could see it by %s", clock(seen.Start), clock(seen.at), clock(able.Add(longer)))
+	}
+	if violation.Pending || a.blind(k, seen.Start, v.At) || !a.firstOf(v, k, seen.Fault) {
+		return ""
+	}
+	wait := p.GracePeriod
+	if k.Reason == v1alpha1.Unobservable {
+		wait = p.UnobservableAfter
+	}
+	longer, _ = a.off(k.Namespace, seen.at, v.At)
+	if due, ok := a.firstWriting(k.Namespace, seen.at.Add(wait+longer), a.settle(p)); ok && v.At.After(due) {
+		return fmt.Sprintf("was first seen at %s, its grace period is %s, a monitor could open by %s, and it opened at %s", clock(seen.at), wait, clock(due), clock(v.At))
+	}
+	return ""
+}
+
+// inherited tells whether the ticket with that violation before it says the same of when it was first seen, or says a time that lay ahead
+// when this one opened, which no monitor takes over.
+func (a *account) inherited(ticket Version, violation v1alpha1.Violation) bool {
+	k := keyOf(ticket.Namespace, violation)
+	names := a.with(k)
+	i := slices.Index(names, ticket.Namespace+"/"+ticket.Name)
+	if i < 1 {
+		return false
+	}
+	before := a.tickets[names[i-1]][0].Ticket.Spec
+	return slices.ContainsFunc(before.Violations, func(v v1alpha1.Violation) bool {
+		first := v.FirstSeenTime.Go()
+		return keyOf(ticket.Namespace, v) == k && (first.Equal(violation.FirstSeenTime.Go()) || first.After(ticket.Ticket.Spec.OpenedTime.Go()))
 	})
 }
 
@@ -215,12 +258,6 @@ func (a *account) deletedIn(k key, fault Fault, before Version) bool {
 		}
 	}
 	return false
-}
-
-// longer is how much later than without the setting of clocks a fault may be said to be first seen.
-func (a *account) longer(k key, fault Fault, by Version) time.Duration {
-	longer, _ := a.off(k.Namespace, fault.Start, by.At)
-	return longer
 }
 
 // firstOf tells whether no ticket had the key in this fault before: later ones wait for whoever resolved that one.
