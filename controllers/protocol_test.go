@@ -437,6 +437,9 @@ func TestWhatABatchCouldNotOpenKeepsItsTrueAge(t *testing.T) {
 	b.wantTickets(v1alpha1.Open)
 	b.cycle()
 	tickets := b.wantTickets(v1alpha1.Open, v1alpha1.Open)
+	if tickets[1].Spec.BatchKey != tickets[0].Name {
+		t.Errorf("the rest has the batch key %s, want %s", tickets[1].Spec.BatchKey, tickets[0].Name)
+	}
 	first := tickets[0].Spec.Violations[0].FirstSeenTime
 	for _, v := range tickets[1].Spec.Violations {
 		if !v.FirstSeenTime.Go().Equal(first.Go()) {

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type recorder struct {
 	unsure bool
 	// written are the tickets that this cycle has written.
 	written map[string]bool
-	// batchKey is the name of the first ticket that this cycle opened.
+	// batchKey is the name of the first ticket of the batch that this cycle opens.
 	batchKey string
 	// history is all tickets of the system, resolved ones included, as the API server last had them.
 	history []*v1alpha1.Ticket
@@ -133,6 +134,17 @@ func (r *recorder) noteOpen(ctx context.Context) error {
 	return nil
 }
 
+// left takes note of a ticket as a write left it: if somebody deletes it before the next cycle, it knew that.
+func (r *recorder) left(ticket *v1alpha1.Ticket, status v1alpha1.TicketStatus) {
+	if status.State == v1alpha1.Resolved {
+		r.closed(ticket.Name)
+		return
+	}
+	written := *ticket
+	written.Status = status
+	r.scope.open[ticket.Name] = &written
+}
+
 // closed forgets what is kept of an open ticket.
 func (r *recorder) closed(name string) {
 	delete(r.scope.open, name)
@@ -158,6 +170,9 @@ func (r *recorder) decide(ctx context.Context, before map[string]ledger.Memory, 
 		}
 	}
 	plan := ledger.Decide(r.cycle, before, tickets)
+	if len(plan.Open) == 0 {
+		r.scope.unfinished = ""
+	}
 	if r.unsure {
 		plan.Open = nil
 	}
@@ -198,12 +213,17 @@ func (r *recorder) refresh(ctx context.Context, known []*v1alpha1.Ticket) ([]*v1
 	if err != nil {
 		return nil, err
 	}
+	others, changed, err := r.readAgain(ctx, others)
+	if err != nil {
+		return nil, err
+	}
 	r.history = slices.Concat(tickets, others)
-	tickets, changed, err := r.addUnsettled(ctx, tickets, others, known)
-	if err == nil && (gone || changed) {
+	r.noteDeleted(known)
+	tickets = append(tickets, slices.DeleteFunc(others, func(t *v1alpha1.Ticket) bool { return !ledger.Unsettled(t) })...)
+	if gone || changed {
 		return r.refresh(ctx, tickets)
 	}
-	return tickets, err
+	return tickets, nil
 }
 
 // readOthers reads the tickets of the system that are not among the open ones, of which the API server has these versions: from the
@@ -256,18 +276,12 @@ func (r *recorder) readTicket(ctx context.Context, name string) (*v1alpha1.Ticke
 	return &ticket, nil
 }
 
-// addUnsettled adds to the open tickets those others that are resolved and still matter, and remembers what known ones knew that were
-// deleted under the cycle's hands. It tells whether the newest was deleted after the tickets were listed, or another has its name by now.
-func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1alpha1.Ticket) (tickets []*v1alpha1.Ticket, changed bool, err error) {
-	tickets = slices.Clone(open)
-	there := map[string]bool{}
-	for _, ticket := range open {
-		there[ticket.Name] = true
-	}
+// readAgain reads those of the tickets once more that are open: so the cache says, but they were resolved or deleted since their version was
+// listed. It tells whether the newest was deleted after the tickets were listed, or another has its name by now.
+func (r *recorder) readAgain(ctx context.Context, others []*v1alpha1.Ticket) (read []*v1alpha1.Ticket, changed bool, err error) {
 	for _, ticket := range others {
 		name := ticket.Name
 		if ticket.IsOpen() {
-			// So the cache says: it was resolved or deleted since its version was listed.
 			if ticket, err = r.readTicket(ctx, name); err != nil {
 				return nil, false, err
 			}
@@ -276,18 +290,26 @@ func (r *recorder) addUnsettled(ctx context.Context, open, others, known []*v1al
 			changed = changed || r.isNewest(name)
 			continue
 		}
-		there[ticket.Name] = true
 		changed = changed || ticket.IsOpen()
-		if ledger.Unsettled(ticket) {
-			tickets = append(tickets, ticket)
-		}
+		read = append(read, ticket)
+	}
+	return read, changed, nil
+}
+
+// noteDeleted remembers what those tickets knew that were deleted under the cycle's hands, as the cycle itself wrote them last.
+func (r *recorder) noteDeleted(known []*v1alpha1.Ticket) {
+	there := make(map[string]bool, len(r.history))
+	for _, ticket := range r.history {
+		there[ticket.Name] = true
 	}
 	for _, ticket := range known {
-		if !there[ticket.Name] && ticket.IsOpen() {
+		if r.written[ticket.Name] {
+			ticket = r.scope.open[ticket.Name]
+		}
+		if ticket != nil && !there[ticket.Name] {
 			r.deleted(ticket)
 		}
 	}
-	return tickets, changed, nil
 }
 
 // write writes a plan: first what opens, then what changes. What one ticket is refused holds up no other.
@@ -309,6 +331,7 @@ func (r *recorder) write(ctx context.Context, plan *ledger.Plan) error {
 // open opens one ticket for all that is new, or several where it is too large for one. The name is the compare-and-set.
 func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 	plan.Open = r.cycle.WithoutOvertaken(plan.Open, r.history)
+	r.batchKey = cmp.Or(r.batchKey, r.scope.unfinished)
 	r.takeEvidence(ctx, plan.Open)
 	ledger.NoteRecurrences(plan.Open, r.history, r.cycle.Invariants)
 	var errs []error
@@ -325,7 +348,7 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		r.batchKey = ticket.Spec.BatchKey
+		r.batchKey, r.scope.unfinished = ticket.Spec.BatchKey, ticket.Spec.BatchKey
 		plan.Opened(part)
 		status := ledger.FirstStatus(ticket, r.cycle)
 		r.opened(ticket, status)
@@ -337,6 +360,7 @@ func (r *recorder) open(ctx context.Context, plan *ledger.Plan) error {
 		// The next cycle would open the other parts as another batch.
 		errs = append(errs, err)
 	}
+	r.scope.unfinished = ""
 	return errors.Join(errs...)
 }
 
@@ -414,6 +438,7 @@ func (r *recorder) update(ctx context.Context, u ledger.Update) error {
 	}
 	delete(r.scope.uncounted, name)
 	r.scope.lastWrite[name], r.written[name] = r.cycle.Now, true
+	r.left(u.Ticket, u.Status)
 	r.updated(u)
 	return nil
 }

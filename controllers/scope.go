@@ -38,7 +38,9 @@ type system struct {
 	unwritten map[string]unwritten
 	// known is the latest look that this monitor knows of: its own, and those that the system's tickets tell of.
 	known time.Time
-	// open are the tickets that were open at the last cycle.
+	// unfinished is the batch key of a batch of which not all tickets could be opened: the rest of it opens under the same.
+	unfinished string
+	// open are the tickets that were open at the last cycle, as it left them.
 	open map[string]*v1alpha1.Ticket
 }
 
@@ -182,6 +184,8 @@ func (s *scope) intervalOf(invariant *v1alpha1.Invariant) time.Duration {
 // due are the invariants to judge now, and the cycle's time. What is new or changed is due at once, in a cycle of its own
 // if no tick has come; a tick that was missed is made up for once.
 func (s *scope) due(now time.Time) (due []*v1alpha1.Invariant, at time.Time) {
+	// By the wall clock: two times with a reading of the monotonic one compare as if the clock had not been set.
+	now = now.Round(0)
 	for name, invariant := range s.invariants {
 		if invariant.Spec.Suspend {
 			continue
@@ -234,9 +238,9 @@ func (s *scope) untilNextTick(now time.Time) time.Duration {
 func (s *scope) confirmDeleted(ctx context.Context, live client.Reader, tickets []*v1alpha1.Ticket) error {
 	asked := map[string]bool{}
 	for _, ticket := range tickets {
-		for _, v := range ledger.Active(ticket) {
-			if _, known := s.confirmed[v.Invariant]; !known && s.invariants[v.Invariant] == nil {
-				asked[v.Invariant] = true
+		for _, name := range ledger.Awaited(ticket) {
+			if _, known := s.confirmed[name]; !known && s.invariants[name] == nil {
+				asked[name] = true
 			}
 		}
 	}

@@ -11,6 +11,15 @@ import (
 	"invariant.dev/operator/controllers/verdict"
 )
 
+func TestTheTimeOfAFirstCheckIsOfTheWallClockAlone(t *testing.T) {
+	t.Parallel()
+	s := &scope{system: &system{checks: map[string]*check{"up": {}}}, interval: DefaultInterval, invariants: map[string]*v1alpha1.Invariant{"up": {}}}
+	// With a reading of the monotonic clock it would not lie ahead once the clock is set back.
+	if _, at := s.due(time.Now()); at != at.Round(0) {
+		t.Errorf("%v has a reading of the monotonic clock", at)
+	}
+}
+
 func TestWhatChecksKeepTakesNoMoreMemoryThanThereIs(t *testing.T) {
 	t.Parallel()
 	seen := verdict.Observation{Version: "1", Readings: []verdict.Reading{

@@ -96,3 +96,16 @@ func stores(truth verdict.Truth, storeIDs ...string) *verdict.Judgement {
 	}
 	return j
 }
+
+func TestAGracePeriodThatACrashLeftInATicketAloneEndsWithAStoreThatIsGone(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.policy.OnAbsent = v1alpha1.OnAbsentClear
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.memory = nil
+	l.look(time.Hour, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	if v := l.last().Status.Violations[1]; !v.Pending {
+		t.Errorf("it counts at the first look that saw it again: %+v", v)
+	}
+}

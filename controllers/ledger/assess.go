@@ -26,6 +26,7 @@ type assessment struct {
 func assess(b *book, invariant Invariant, before Memory) *assessment {
 	a := &assessment{invariant: invariant, book: b, now: b.cycle.Now, memory: before.clone()}
 	a.memory.notAfter(a.now)
+	a.pending()
 	if invariant.Judgement.Fault != nil {
 		a.nothingSeen()
 	} else {
@@ -33,6 +34,15 @@ func assess(b *book, invariant Invariant, before Memory) *assessment {
 	}
 	a.unobservable()
 	return a
+}
+
+// pending goes on with the grace periods that a crash left in tickets alone, also of stores that this check does not list.
+func (a *assessment) pending() {
+	for _, key := range a.book.keys[a.invariant.Name] {
+		if timer, pending := a.book.pending(key); pending {
+			a.resume(key.StoreID, timer)
+		}
+	}
 }
 
 // nothingSeen holds every timer where it is.
@@ -72,7 +82,7 @@ func (a *assessment) store(v verdict.Verdict) {
 	key := Key{a.invariant.Name, v.StoreID, v1alpha1.Violated}
 	if a.book.counts(key) {
 		a.book.apply(key, v.Truth, a.invariant.ResolveAfter)
-		delete(a.memory.Stores, v.StoreID)
+		a.sinceWhen(v, key)
 		return
 	}
 	if timer, left := a.book.leftViolated(key); left {
@@ -81,10 +91,16 @@ func (a *assessment) store(v verdict.Verdict) {
 			a.book.apply(key, v.Truth, a.invariant.ResolveAfter)
 		}
 	}
-	if timer, pending := a.book.pending(key); pending {
-		a.resume(v.StoreID, timer)
-	}
 	a.timer(v.StoreID, v)
+}
+
+// sinceWhen remembers of what counts in a ticket only since when it is Unknown: where nothing is known at all after it, both together may
+// make the invariant Unobservable.
+func (a *assessment) sinceWhen(v verdict.Verdict, key Key) {
+	delete(a.memory.Stores, v.StoreID)
+	if unknown := a.book.entry(key).UnknownSinceTime; v.Truth == verdict.Unknown && unknown != nil {
+		a.memory.Stores[v.StoreID] = Timer{UnknownSince: unknown.Go()}
+	}
 }
 
 // resume goes on with a grace period that a ticket knows of and memory does not, after a manual resolve or a crash, also where memory

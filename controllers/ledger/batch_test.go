@@ -261,3 +261,40 @@ func TestTicketsMadeByHandHoldNothingThatARealOneHolds(t *testing.T) {
 		t.Errorf("%s holds the violation, want sys-7", l.page.ticket.Name)
 	}
 }
+
+// withoutInvariants is a cycle a minute later in which all Invariants are deleted.
+func (l *life) withoutInvariants() {
+	l.now = l.now.Add(time.Minute)
+	for _, u := range Decide(Cycle{Now: l.now, Monitor: "m", Invariants: map[string]Invariant{}}, nil, l.tickets).Updates {
+		u.Ticket.Status = u.Status
+	}
+	l.memory = nil
+}
+
+func TestWhatClearedAndIsUnknownKeepsNoTicketOpenOnceItsInvariantIsDeleted(t *testing.T) {
+	l := newLife(t)
+	l.policy.UnobservableAfter = time.Hour
+	l.look(0, stores(verdict.Violated, "1", "2"))
+	l.look(time.Minute, &verdict.Judgement{Verdicts: append(stores(verdict.Satisfied, "1").Verdicts, stores(verdict.Violated, "2").Verdicts...)})
+	l.look(time.Minute, &verdict.Judgement{Fault: noAnswer})
+	l.withoutInvariants()
+	if r := l.last().Status.Resolution; l.last().IsOpen() || r.Reason != v1alpha1.InvariantDeleted {
+		t.Errorf("want it resolved as InvariantDeleted, got %+v", l.last().Status)
+	}
+}
+
+func TestWhatCountsOnceItsInvariantWasMadeAgainClearsAsCleared(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	ticket := l.last()
+	ticket.Annotations = map[string]string{v1alpha1.HoldAnnotation: "true"}
+	l.withoutInvariants()
+	l.look(time.Minute, stores(verdict.Violated, "2"))
+	l.look(time.Hour, stores(verdict.Violated, "2"))
+	ticket.Annotations = nil
+	l.look(time.Minute, stores(verdict.Satisfied, "1", "2"))
+	if r := ticket.Status.Resolution; r == nil || r.Reason != v1alpha1.Cleared {
+		t.Errorf("resolved as %+v, want Cleared", r)
+	}
+}

@@ -118,7 +118,7 @@ func (b *book) leftViolated(key Key) (Timer, bool) {
 // pending tells whether an open ticket took the key along and it is still in its grace period there, and its timer as the ticket knows
 // it.
 func (b *book) pending(key Key) (Timer, bool) {
-	if l := b.held[key]; l != nil && l.entry.Pending && l.entry.Active {
+	if l := b.held[key]; l != nil && l.entry.Pending && l.entry.Active && key.Reason == v1alpha1.Violated {
 		return timerOf(*l.spec, l.entry), true
 	}
 	return Timer{}, false
@@ -165,7 +165,7 @@ func (b *book) count(key Key) bool {
 	}
 	l.entry.Pending = false
 	l.entry.Active = true
-	l.entry.ClearedTime = nil
+	l.entry.ClearedTime, l.entry.ClearedReason = nil, ""
 	l.see(b.cycle)
 	return true
 }

@@ -132,3 +132,15 @@ func TestAGracePeriodThatACrashLeftInATicketAloneBeginsAtOnceThoughTheTicketIsOf
 		t.Errorf("it does not count a grace period after the look that found it by the right clock: %+v", v)
 	}
 }
+
+func TestAStoreOfATicketThatStaysUnknownIsUnobservableInTimeAlsoWhereNothingIsKnownAfterIt(t *testing.T) {
+	l := newLife(t)
+	l.policy.UnobservableAfter = 2 * time.Minute
+	l.after(0, true)
+	blind := &verdict.Judgement{Verdicts: []verdict.Verdict{{StoreID: "1", Fault: noAnswer}}}
+	l.look(time.Minute, blind)
+	l.look(time.Minute, blind)
+	l.wantNew(1, 0)
+	l.look(time.Minute, &verdict.Judgement{Fault: noAnswer})
+	l.wantNew(2, time.Minute)
+}

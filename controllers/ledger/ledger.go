@@ -78,17 +78,18 @@ type Cycle struct {
 }
 
 // LatestLook is the time of the latest look that tickets tell of; zero where there is none.
-func LatestLook(tickets []*v1alpha1.Ticket) (latest time.Time) {
+func LatestLook(tickets []*v1alpha1.Ticket) (last time.Time) {
 	for _, t := range tickets {
+		if len(t.Status.Violations) == 0 {
+			last = latest(last, t.Spec.OpenedTime.Go())
+		}
 		for i := range t.Status.Violations {
 			for _, at := range looksIn(&t.Status.Violations[i]) {
-				if at.Go().After(latest) {
-					latest = at.Go()
-				}
+				last = latest(last, at.Go())
 			}
 		}
 	}
-	return latest
+	return last
 }
 
 // looksIn are the times of the looks that an entry tells of; nil where it does not.
@@ -213,4 +214,16 @@ func Unsettled(t *v1alpha1.Ticket) bool {
 // Active are the violations of a ticket that have not cleared.
 func Active(t *v1alpha1.Ticket) []v1alpha1.ViolationStatus {
 	return slices.DeleteFunc(entriesOf(t), func(e v1alpha1.ViolationStatus) bool { return !e.Active })
+}
+
+// Awaited are the Invariants whose checks a ticket waits for: of its violations that have not cleared, or that are Unknown since. Where
+// one is deleted, they end.
+func Awaited(t *v1alpha1.Ticket) []string {
+	var names []string
+	for _, e := range entriesOf(t) {
+		if awaited(e) {
+			names = append(names, e.Invariant)
+		}
+	}
+	return names
 }

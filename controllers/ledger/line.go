@@ -48,13 +48,18 @@ func keyOf(v v1alpha1.Violation) Key { return Key{v.Invariant, v.StoreID, v.Reas
 
 func (l *line) key() Key { return keyOf(*l.spec) }
 
-// clear ends a violation without a check that found it satisfied.
+// clear ends a violation without a check that found it satisfied, also one that had cleared and may be back.
 func (l *line) clear(now time.Time, why v1alpha1.ResolutionReason) {
-	if l.entry.Active {
+	if awaited(l.entry) {
 		l.entry.Active = false
 		l.entry.ClearedTime = v1alpha1.NewTime(now)
 		l.entry.ClearedReason = why
 	}
+}
+
+// awaited tells whether a violation has not cleared, or has and is Unknown now: it may be back, and nobody would see it.
+func awaited(e v1alpha1.ViolationStatus) bool {
+	return e.Active || (e.UnknownSinceTime != nil && e.ClearedReason == "")
 }
 
 // overtaken tells whether a later look of another monitor stands in the entry: what an older one saw is no longer news.

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/verdict"
 )
 
@@ -70,5 +71,21 @@ func TestAnOlderLookMakesNothingCountThatALaterOneFoundWell(t *testing.T) {
 	older := Cycle{Now: l.now.Add(-10 * time.Second), Monitor: "m", Known: known, Overlap: time.Minute, Invariants: map[string]Invariant{policy.Name: policy}}
 	for _, u := range Decide(older, before, l.tickets).Updates {
 		t.Errorf("the older look changes the ticket into %+v", u.Status)
+	}
+}
+
+func TestATicketWhoseFirstStatusIsMissingTellsOfTheLookThatOpenedIt(t *testing.T) {
+	l := newLife(t)
+	l.after(0, true)
+	// The monitor that opened it, whose clock is ahead, died before it wrote more.
+	l.last().Status = v1alpha1.TicketStatus{}
+	policy := flappingPolicy
+	policy.Judgement = stores(verdict.Satisfied, "1")
+	c := Cycle{Now: epoch.Add(-5 * time.Second), Monitor: "m", Overlap: time.Minute, Known: LatestLook(l.tickets), Invariants: map[string]Invariant{policy.Name: policy}}
+	for _, u := range Decide(c, nil, l.tickets).Updates {
+		u.Ticket.Status = u.Status
+	}
+	if l.last().IsOpen() {
+		t.Errorf("the ticket stays open: %+v", l.last().Status)
 	}
 }

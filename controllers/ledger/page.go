@@ -88,8 +88,7 @@ func (p *page) summarize(s *v1alpha1.TicketStatus) {
 	s.Summary = Summary(counting)
 }
 
-// over tells whether nothing that counts is active any more, and why. What has cleared and is Unknown now keeps
-// the ticket open: it may be back, and nobody would see it.
+// over tells whether nothing that counts is awaited any more, and why.
 func (p *page) over() (v1alpha1.ResolutionReason, bool) {
 	reasons := map[v1alpha1.ResolutionReason]int{}
 	counting := 0
@@ -97,7 +96,7 @@ func (p *page) over() (v1alpha1.ResolutionReason, bool) {
 		if l.entry.Pending {
 			continue
 		}
-		if l.entry.Active || (l.entry.UnknownSinceTime != nil && l.entry.ClearedReason == "") {
+		if awaited(l.entry) {
 			return "", false
 		}
 		counting++
