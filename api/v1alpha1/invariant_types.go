@@ -116,7 +116,7 @@ type InvariantSpec struct {
 	// string(self.store.id). self is the reading. Readings with the same ID are one store. Left out: one verdict about the system as a whole, and
 	// in expression, message and snapshot, self is the list of all readings; but where prometheus has no expression, the labels
 	// of each series are its ID.
-	// An ID has at most 320 characters; an empty one makes the verdict Unknown.
+	// An ID has at most 320 bytes; a longer or an empty one makes the verdict Unknown.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
@@ -135,7 +135,7 @@ type InvariantSpec struct {
 
 	// A CEL expression that gives the violation's message, as a string, such as
 	// 'store ' + string(self.store.id) + ' is ' + self.store.state_name. Cut at 1024 bytes.
-	// Default: the description, or the expression.
+	// Default: the description, or else the expression, or the query where there is none.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
@@ -366,13 +366,14 @@ type InvariantStatus struct {
 	// Ready: the spec is usable and its source answers. Satisfied: what the last check said, naming the
 	// first five stores. Reasons of what could not be judged: Timeout, Unreachable, HTTPStatus, TooLarge,
 	// InvalidBody, NotANumber, NoStores, Partial, Forbidden, InvalidSecret, NoSuchKind, NotSynced, InvalidExpression,
-	// EvaluationFailed, CostExceeded, FirstReading.
+	// EvaluationFailed, CostExceeded, FirstReading. Both are Unknown, with the reason Suspended, while spec.suspend is true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []Condition `json:"conditions,omitempty"`
-	// When it was last checked. Written when something changed, and at least every five minutes.
+	// When it was last checked. Written when something changed, and at least every five minutes, or at every check where the interval
+	// is longer.
 	// +optional
 	LastCheckTime *Time `json:"lastCheckTime,omitempty"`
 	// How many stores the last good observation had.
@@ -380,12 +381,12 @@ type InvariantStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Stores *int32 `json:"stores,omitempty"`
-	// How many stores were violated at the last check, those in their grace period included.
+	// How many stores the last good observation found violated, those in their grace period included.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Violating *int32 `json:"violating,omitempty"`
-	// Stores that are violated and in no ticket yet, or whose verdict is Unknown, grouped by their times:
+	// Stores that are violated and that no ticket counts yet, or whose verdict is Unknown, grouped by their times:
 	// kept here so that a restart of the monitor starts no grace period over.
 	// +optional
 	// +listType=atomic

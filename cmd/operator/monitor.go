@@ -94,7 +94,7 @@ Outside a cluster it uses the current context of your kubeconfig; inside, its Se
 	f := cmd.Flags()
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "path to the kubeconfig file; default: $KUBECONFIG, ~/.kube/config, or the ServiceAccount of the pod")
 	f.StringVar(&o.context, "context", "", "the kubeconfig's context to use")
-	f.DurationVar(&o.interval, "interval", controllers.DefaultInterval, "how often to check Invariants that do not say; from 1s to 24h")
+	f.DurationVar(&o.interval, "interval", controllers.DefaultInterval, "how often to check Invariants that do not say; from 1s to 24h. For more than 2m set spec.interval as well, or the plugin takes the monitor to be down")
 	f.StringVarP(&o.namespace, "namespace", "n", "", "the only namespace to watch; default: all")
 	f.StringArrayVar(&o.allowAddresses, "allow-address", nil, "addresses that Invariants may read although they are loopback, link-local, a metadata service or the API server, as a CIDR; may be repeated")
 	f.StringVar(&o.prometheusURL, "prometheus-url", "", "the Prometheus-compatible API to ask where an Invariant names none, such as http://prometheus.monitoring:9090. Every author of Invariants may then query all that it has")

@@ -230,14 +230,11 @@ func (p *Program) verdictOn(e *evaluator, storeID string, reading any) verdict.V
 	case types.True:
 		return verdict.Verdict{StoreID: storeID, Truth: verdict.Satisfied}
 	case types.False:
-		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: verdict.Truncate(p.messageOf(e, reading, before), verdict.MaxMessage)}
+		return verdict.Verdict{StoreID: storeID, Truth: verdict.Violated, Message: p.messageOf(e, reading, before)}
 	}
 	return verdict.Verdict{StoreID: storeID, Fault: evaluationFailed("expression",
 		fmt.Sprintf("it gives %s where true or false is needed: compare it with something", value.Type().TypeName()))}
 }
-
-// maxMessage is the length of a message, in bytes: a ticket takes no more, and there may be ten thousand of them.
-const maxMessage = 1024
 
 // shapeHint says what self is, where an expression takes a list for one of its readings.
 func (p *Program) shapeHint(message string) string {
@@ -255,8 +252,13 @@ func (p *Program) itemsHint(message string) string {
 	return ""
 }
 
-// messageOf is a violation's message. A message that fails does not unmake the violation.
+// messageOf is a violation's message, no longer than a ticket takes it: there may be ten thousand of them.
 func (p *Program) messageOf(e *evaluator, reading, before any) string {
+	return verdict.Truncate(p.wholeMessage(e, reading, before), verdict.MaxMessage)
+}
+
+// wholeMessage is the message before it is cut. One that fails does not unmake the violation.
+func (p *Program) wholeMessage(e *evaluator, reading, before any) string {
 	if p.message == nil {
 		return p.fallback
 	}
@@ -268,7 +270,7 @@ func (p *Program) messageOf(e *evaluator, reading, before any) string {
 	case !ok:
 		return p.fallback + " (message: it gives " + value.Type().TypeName() + " where a string is needed)"
 	}
-	return verdict.Truncate(strings.ToValidUTF8(string(text), "�"), maxMessage)
+	return strings.ToValidUTF8(string(text), "�")
 }
 
 // evaluator evaluates within the cost and the time of one check.

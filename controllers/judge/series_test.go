@@ -72,6 +72,18 @@ func TestAnAlertsMessageMayLookBack(t *testing.T) {
 	}
 }
 
+func TestTheMessageOfALongQueryIsCutAlsoWhereItsOwnMessageFails(t *testing.T) {
+	t.Parallel()
+	for _, message := range []string{"", "self.labels.missing"} {
+		spec := alert()
+		spec.Message, spec.Source.Prometheus.Query = message, "up == "+strings.Repeat("1", 10_000)
+		r := alerted(t, spec, labelled(0, map[string]any{"a": "b"}))
+		if len(r.Verdicts) != 1 || len(r.Verdicts[0].Message) > verdict.MaxMessage {
+			t.Errorf("the message %q has %d bytes", message, len(r.Verdicts[0].Message))
+		}
+	}
+}
+
 func TestTheOrderOfLabelsDoesNotMatterToAnID(t *testing.T) {
 	t.Parallel()
 	labels := map[string]any{}

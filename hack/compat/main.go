@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	from := flag.String("from", "", "the commit or tag to compare with (default: the last tag, else the last commit with other CRDs)")
+	from := flag.String("from", "", "the commit or tag to compare with (default: the last tag, else where this branch left main, else the last commit with other CRDs)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code, err := run(ctx, *from, os.Stdout)

@@ -5,6 +5,8 @@ const (
 	ledger      = "./controllers/ledger"
 
 	recordFile = "controllers/record.go"
+	assessFile = "controllers/ledger/assess.go"
+	lineFile   = "controllers/ledger/line.go"
 
 	// never takes the place of a condition.
 	never = "if false {"
@@ -23,7 +25,7 @@ const (
 var guards = []guard{
 	{
 		name: "a source that fails is Unknown", rule: truth,
-		file: "controllers/ledger/assess.go", old: "if invariant.Judgement.Fault != nil {\n\t\ta.nothingSeen()", without: "if false {\n\t\ta.nothingSeen()",
+		file: assessFile, old: "if invariant.Judgement.Fault != nil {\n\t\ta.nothingSeen()", without: "if false {\n\t\ta.nothingSeen()",
 		pkg: ledger, test: "NoHistory",
 	},
 	{
@@ -93,7 +95,7 @@ var guards = []guard{
 	},
 	{
 		name: "a missing entry counts as seen once", rule: crash,
-		file: "controllers/ledger/line.go", old: "Reason: v.Reason, Active: true, Pending: v.Pending}", without: "Reason: v.Reason, Active: false, Pending: v.Pending}",
+		file: lineFile, old: "Reason: v.Reason, Active: true, Pending: v.Pending}", without: "Reason: v.Reason, Active: false, Pending: v.Pending}",
 		pkg: controllers, test: "Rule8",
 	},
 	{
@@ -112,6 +114,36 @@ var guards = []guard{
 		pkg: controllers, test: "ATicketThatAPersonDeletes",
 	},
 	{
+		name: "what a deleted ticket knew is what the last cycle wrote", rule: crash,
+		file: recordFile, old: "r.left(u.Ticket, u.Status)", without: "",
+		pkg: controllers, test: "ADeletedTicket",
+	},
+	{
+		name: "a grace period that a crash left in a ticket ends with its store", rule: crash,
+		file: assessFile, old: "\ta.pending()\n\tif invariant", without: "\tif invariant",
+		pkg: ledger, test: "StoreThatIsGone",
+	},
+	{
+		name: "the times of a clock that ran ahead in a ticket hold nothing up", rule: crash,
+		file: assessFile, old: "known = known.notAfter(a.now)", without: "",
+		pkg: ledger, test: "ClockThatRanAhead",
+	},
+	{
+		name: "a clock that is set back ends no checks", rule: "2. One cycle, one look",
+		file: "controllers/scope.go", old: "now = now.Round(0)", without: "",
+		pkg: controllers, test: "WallClock",
+	},
+	{
+		name: "a deleted Invariant ends what is Unknown", rule: hold,
+		file: lineFile, old: "if awaited(l.entry) {", without: "if l.entry.Active {",
+		pkg: ledger, test: "InvariantIsDeleted",
+	},
+	{
+		name: "the rest of a batch has its batch key", rule: oneTicket,
+		file: recordFile, old: "cmp.Or(r.batchKey, r.scope.unfinished)", without: "cmp.Or(r.batchKey)",
+		pkg: controllers, test: "CouldNotOpen",
+	},
+	{
 		name: "only the API server says that an Invariant was deleted", rule: crash,
 		file: "controllers/scope.go", old: "s.confirmed[name] = err != nil || there[name]", without: "s.confirmed[name] = err != nil && there[name]",
 		pkg: controllers, test: "LaggingCache",
@@ -128,7 +160,7 @@ var guards = []guard{
 	},
 	{
 		name: "what a ticket knew that is deleted under a cycle is remembered", rule: crash,
-		file: recordFile, old: "if !there[ticket.Name] && ticket.IsOpen() {", without: never,
+		file: recordFile, old: "if ticket != nil && !there[ticket.Name] {", without: never,
 		pkg: controllers, test: "Model",
 	},
 	{
@@ -153,12 +185,12 @@ var guards = []guard{
 	},
 	{
 		name: "a recurrence within a window flaps", rule: flapping,
-		file: "controllers/ledger/line.go", old: "e.RecurredTimes = remember(e.RecurredTimes, c.Now)", without: "",
+		file: lineFile, old: "e.RecurredTimes = remember(e.RecurredTimes, c.Now)", without: "",
 		pkg: ledger, test: "Rule9",
 	},
 	{
 		name: "a cycle counts once", rule: flapping,
-		file: "controllers/ledger/line.go", old: "later >= 0 && later <= c.Overlap {", without: "later > 0 && later < 0 {",
+		file: lineFile, old: "later >= 0 && later <= c.Overlap {", without: "later > 0 && later < 0 {",
 		pkg: controllers, test: "DecidedAnewCounts",
 	},
 	{
@@ -193,7 +225,7 @@ var guards = []guard{
 	},
 	{
 		name: "what is unobservable stays so while a store is unknown", rule: truth,
-		file: "controllers/ledger/assess.go", old: "a.invariant.Judgement.Fault != nil || len(stores) > 0:", without: "a.invariant.Judgement.Fault != nil:",
+		file: assessFile, old: "a.invariant.Judgement.Fault != nil || len(stores) > 0:", without: "a.invariant.Judgement.Fault != nil:",
 		pkg: ledger, test: "Observable",
 	},
 	{
@@ -203,7 +235,7 @@ var guards = []guard{
 	},
 	{
 		name: "what was deleted while the tickets were read makes them be read again", rule: oneTicket,
-		file: recordFile, old: "if err == nil && (gone || changed) {", without: "if err == nil && gone && !gone && changed {",
+		file: recordFile, old: "if gone || changed {", without: "if gone && !gone && changed {",
 		pkg: controllers, test: "TestModel",
 	},
 	{
@@ -214,12 +246,12 @@ var guards = []guard{
 	},
 	{
 		name: "what was resolved under the cycle's hands is seen, whoever opened it", rule: crash,
-		file: recordFile, old: "if ledger.Unsettled(ticket) {", without: never,
+		file: recordFile, old: "return !ledger.Unsettled(t) })...)", without: "return !ledger.Unsettled(t) || true })...)",
 		pkg: controllers, test: "ResolvedAtOnce",
 	},
 	{
 		name: "an older look changes nothing that a later one wrote", rule: truth,
-		file: "controllers/ledger/line.go", old: "if l.overtaken(c) {\n\t\treturn\n\t}\n\te, now", without: never + "\n\t\treturn\n\t}\n\te, now",
+		file: lineFile, old: "if l.overtaken(c) {\n\t\treturn\n\t}\n\te, now", without: never + "\n\t\treturn\n\t}\n\te, now",
 		pkg: ledger, test: "Older",
 	},
 	{
@@ -234,7 +266,7 @@ var guards = []guard{
 	},
 	{
 		name: "a grace period goes on though memory knows of a time before", rule: crash,
-		file: "controllers/ledger/assess.go", old: "if !remembered.FirstSeen.IsZero() {", without: "if remembered != (Timer{}) {",
+		file: assessFile, old: "if !remembered.FirstSeen.IsZero() {", without: "if remembered != (Timer{}) {",
 		pkg: ledger, test: "ThoughMemoryKnows",
 	},
 	{
@@ -244,7 +276,7 @@ var guards = []guard{
 	},
 	{
 		name: "a muted Invariant opens nothing", rule: "13. Planned work is muted",
-		file: "controllers/ledger/assess.go", old: "if v.Truth != verdict.Violated || a.invariant.Muted {", without: "if v.Truth != verdict.Violated {",
+		file: assessFile, old: "if v.Truth != verdict.Violated || a.invariant.Muted {", without: "if v.Truth != verdict.Violated {",
 		pkg: controllers, test: "Rule13",
 	},
 }

@@ -60,9 +60,9 @@ A mute hides what goes wrong besides, too. Leave an invariant about the whole un
 
 without a storeID, so that a second store that goes down in the middle of a rolling restart still opens a ticket.
 
-A mute is the annotation operator/mute-until, so that this does the same without this program:
+A mute is the annotation operator/mute-until, so that this does the same without this program, but for who did it:
 
-  kubectl annotate invariant NAME operator/mute-until=2026-11-24T06:00:00Z`,
+  kubectl annotate --overwrite invariant NAME operator/mute-until=2026-11-24T06:00:00Z`,
 		Example: `  # While one is worked on
   PROGRAM invariants mute store-down --for 2h
 
@@ -128,7 +128,7 @@ func newUnmuteCommand(c cli.Common) *cobra.Command {
 
 This does the same without this program:
 
-  kubectl annotate invariant NAME operator/mute-until-`,
+  kubectl annotate invariant NAME operator/mute-until- operator/mute-by-`,
 		Example: `  PROGRAM invariants unmute store-down
   PROGRAM invariants unmute --system tikv-prod`,
 		ValidArgsFunction: completeNames(c),

@@ -84,7 +84,7 @@ has cleared.
 
 This does the same without this program:
 
-  kubectl annotate ticket ID operator/hold-`,
+  kubectl annotate ticket ID operator/hold- operator/hold-note- operator/hold-by-`,
 		Example:           `  PROGRAM tickets unhold tikv-prod-17`,
 		ValidArgsFunction: completeIDs(c, toUnhold),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.Run(cmd, args, o.unhold) },
