@@ -173,7 +173,7 @@ func overHTTP(ask asking) []failure {
 		{"ends before its last chunk", server(ask, faulty.LackingTheLastChunk)},
 		{"answers more than 8 MiB", server(ask, faulty.TooLarge)},
 		{"answers more than 500,000 values", server(ask, faulty.TooManyValues)},
-		{"answers more than 64 KiB of headers", server(ask, faulty.HugeHeaders)},
+		{"answers more than 16 KiB of headers", server(ask, faulty.HugeHeaders)},
 		{"answers a gzip bomb", server(ask, faulty.GzipBomb)},
 		{"does not speak HTTP", server(ask, faulty.NotHTTP)},
 		{"is at an address that may not be read", func(s *scene) {

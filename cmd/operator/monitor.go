@@ -322,7 +322,11 @@ func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allo
 	}
 	user := whoAmI(ctx, mgr.GetConfig())
 	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: newClock()}
-	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServerAddresses(mgr.GetConfig())})
+	apiServer, err := apiServerAddresses(mgr.GetConfig())
+	if err != nil {
+		return nil, nil, err
+	}
+	observer := observe.NewObserver(observe.AddressPolicy{Allow: allow, Refuse: apiServer})
 	observer.PrometheusURL, observer.Identity, observer.Objects = o.prometheusURL, user, objects
 	observer.Secrets = func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 		secret := &corev1.Secret{}
@@ -332,22 +336,25 @@ func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allo
 	return observer, objects, nil
 }
 
-// apiServerAddresses are where the API server answers this monitor.
-func apiServerAddresses(config *rest.Config) []netip.AddrPort {
-	u, err := url.Parse(config.Host)
+// apiServerAddresses are where the API server answers this monitor. Not to know them is an error: Invariants could then read from there.
+func apiServerAddresses(config *rest.Config) ([]netip.AddrPort, error) {
+	u, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("read the address of the API server: %w", err)
 	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	if err != nil {
 		port = 443
 	}
 	var addresses []netip.AddrPort
-	resolved, _ := net.LookupHost(u.Hostname())
+	resolved, err := net.LookupHost(u.Hostname())
+	if err != nil {
+		return nil, fmt.Errorf("find the addresses of the API server, which Invariants may not read: %w", err)
+	}
 	for _, text := range resolved {
 		if address, err := netip.ParseAddr(text); err == nil {
 			addresses = append(addresses, netip.AddrPortFrom(address.Unmap(), uint16(port)))
 		}
 	}
-	return addresses
+	return addresses, nil
 }

@@ -20,10 +20,14 @@ type AddressPolicy struct {
 
 // Addresses of metadata services that no other rule covers.
 var metadataServices = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS, over IPv6
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("168.63.129.16"),   // Azure's WireServer
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+	netip.MustParseAddr("fd00:ec2::254"),      // AWS, over IPv6
+	netip.MustParseAddr("fd00:ec2::23"),       // AWS EKS Pod Identity, over IPv6
+	netip.MustParseAddr("fd20:ce::254"),       // Google Cloud, over IPv6
+	netip.MustParseAddr("fd00:42::42"),        // Scaleway, over IPv6
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"), // Oracle Cloud, over IPv6
+	netip.MustParseAddr("100.100.100.200"),    // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),      // Azure's WireServer
+	netip.MustParseAddr("192.0.0.192"),        // Oracle Cloud
 }
 
 // IPv6 prefixes that carry an IPv4 address, and where in the address it begins.

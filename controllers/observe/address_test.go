@@ -29,6 +29,10 @@ func TestWhichAddressesMayBeDialled(t *testing.T) {
 		"[::ffff:169.254.169.254]:80": false,
 		"169.254.170.2:80":            false, // metadata of ECS
 		"[fd00:ec2::254]:80":          false,
+		"[fd00:ec2::23]:80":           false, // EKS Pod Identity
+		"[fd20:ce::254]:80":           false, // Google Cloud
+		"[fd00:42::42]:80":            false, // Scaleway
+		"[fd00:c1::a9fe:a9fe]:80":     false, // Oracle Cloud
 		"100.100.100.200:80":          false,
 		"168.63.129.16:80":            false,
 		"192.0.0.192:80":              false,

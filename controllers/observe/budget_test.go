@@ -2,9 +2,11 @@ package observe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -158,7 +160,7 @@ func TestWhatALookHoldsIsGivenBackWithIt(t *testing.T) {
 	t.Parallel()
 	address, _ := recording(t, sized)
 	o := NewObserver(loopback)
-	o.memory = NewBudget(1<<20, 300_000)
+	o.memory = NewBudget(1<<20, 500_000)
 	spec := urlSpec(address+"/1000/100", plenty)
 	for range 20 {
 		look := o.Look(t.Context(), system, []*v1alpha1.InvariantSpec{spec})
@@ -234,4 +236,84 @@ func heap() int64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc) //nolint:gosec // less than there is memory
+}
+
+// held is how much more is in use once what is returned is made, and all of it is there.
+func held(do func() any) int64 {
+	before := heap()
+	kept := do()
+	more := heap() - before
+	runtime.KeepAlive(kept)
+	return more
+}
+
+func TestWhatManyInvariantsReadOfOneAnswerIsHeldOnce(t *testing.T) {
+	series := `{"metric":{"instance":"tikv-1:20180","job":"tikv"},"value":[1,"0"]},`
+	vector := `{"status":"success","data":{"resultType":"vector","result":[` + strings.TrimSuffix(strings.Repeat(series, 20_000), ",") + `]}}`
+	address, _ := recording(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/text" {
+			_, _ = w.Write(bytes.Repeat([]byte("metric 1\n"), (4<<20)/9))
+			return
+		}
+		_, _ = io.WriteString(w, vector)
+	})
+	query := &v1alpha1.InvariantSpec{Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{URL: address, Query: "up", Timeout: timeout(plenty)}}}
+	for name, spec := range map[string]*v1alpha1.InvariantSpec{"text": endpointSpec(address+"/text", plenty), "series": query} {
+		var specs []*v1alpha1.InvariantSpec
+		for range 20 {
+			specs = append(specs, spec.DeepCopy())
+		}
+		look := NewObserver(loopback).Look(t.Context(), system, specs)
+		more := held(func() any {
+			var seen []verdict.Observation
+			for _, spec := range specs {
+				seen = append(seen, look.Observation(spec))
+			}
+			return seen
+		})
+		if first := look.Observation(specs[0]); first.Fault != nil || first.Readings[0].Fault != nil {
+			t.Fatalf("%s: the observation is %v", name, first)
+		}
+		if more > look.lease.held {
+			t.Errorf("%s: %d MiB are held where %d are counted", name, more>>20, look.lease.held>>20)
+		}
+		look.Release()
+	}
+}
+
+func TestTextForWhichThereIsNoRoomIsUnknown(t *testing.T) {
+	t.Parallel()
+	address, _ := recording(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, strings.Repeat("metric 1\n", 30_000))
+	})
+	o := NewObserver(loopback)
+	o.memory = NewBudget(600_000, 600_000)
+	spec := endpointSpec(address, plenty)
+	look := o.Look(t.Context(), system, []*v1alpha1.InvariantSpec{spec})
+	if r := look.Observation(spec).Readings[0]; r.Fault == nil || r.Fault.Reason != verdict.TooLarge {
+		t.Errorf("the reading is %v", r.Fault)
+	}
+	look.Release()
+	wantFree(t, o.memory)
+}
+
+func TestAnAddressThatKeepsSilentTakesOfTheBudgetUntilItIsGivenUp(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	address := answering(t, func(_ net.Conn, release <-chan struct{}) { close(asked); <-release })
+	o := NewObserver(loopback)
+	ctx, giveUp := context.WithCancel(t.Context())
+	over := make(chan Look)
+	go func() { over <- o.Look(ctx, system, []*v1alpha1.InvariantSpec{urlSpec(address, plenty)}) }()
+	<-asked
+	o.memory.mu.Lock()
+	taken := o.memory.sum
+	o.memory.mu.Unlock()
+	if taken != requestBytes {
+		t.Errorf("%d bytes are taken while the answer is awaited, want %d", taken, requestBytes)
+	}
+	giveUp()
+	look := <-over
+	look.Release()
+	wantFree(t, o.memory)
 }

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -13,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 
 	"invariant.dev/operator/controllers/verdict"
@@ -25,6 +27,8 @@ type SecretReader func(ctx context.Context, namespace, name string) (*corev1.Sec
 type keyring struct {
 	observer  *Observer
 	namespace string
+	// lease is what the Secrets take.
+	lease *Lease
 
 	mu      sync.Mutex
 	secrets map[string]*loan
@@ -37,8 +41,8 @@ type loan struct {
 	fault  *verdict.Fault
 }
 
-func (o *Observer) keyring(namespace string) *keyring {
-	return &keyring{observer: o, namespace: namespace, secrets: map[string]*loan{}}
+func (o *Observer) keyring(namespace string, lease *Lease) *keyring {
+	return &keyring{observer: o, namespace: namespace, lease: lease, secrets: map[string]*loan{}}
 }
 
 // unlock adds to a request that is about to be sent what its source wants to see, and returns the client to send it with.
@@ -56,7 +60,7 @@ func (k *keyring) unlock(ctx context.Context, r request, sent *http.Request) (*h
 		}
 	}
 	if r.certSecret == "" {
-		return k.observer.client([sha256.Size]byte{}, nil, nil), nil
+		return k.observer.client(noIdentity, nil, nil), nil
 	}
 	if sent.URL.Scheme != "https" {
 		return nil, invalidSecret(r.certSecret, "certSecretRef has no use for %s, which is not https", shown(sent.URL))
@@ -88,7 +92,7 @@ func (k *keyring) read(ctx context.Context, name string) (*corev1.Secret, *verdi
 	secret, err := k.observer.Secrets(ctx, k.namespace, name)
 	switch {
 	case err == nil:
-		return secret, nil
+		return k.needed(secret)
 	case apierrors.IsNotFound(err):
 		return nil, invalidSecret(name, "there is no such Secret in namespace %s: create it", k.namespace)
 	case apierrors.IsForbidden(err):
@@ -100,6 +104,31 @@ func (k *keyring) read(ctx context.Context, name string) (*corev1.Secret, *verdi
 	default:
 		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("Secret %s: the API server did not give it: %s", name, apiServerTrouble(err))}
 	}
+}
+
+// secretKeys are what sources take from a Secret.
+var secretKeys = []string{corev1.ServiceAccountTokenKey, corev1.BasicAuthUsernameKey, corev1.BasicAuthPasswordKey, authoritiesKey, corev1.TLSCertKey, corev1.TLSPrivateKeyKey}
+
+// maxSecretBytes is how much a source may take from a Secret.
+const maxSecretBytes = 64 << 10
+
+// needed is what sources take from a Secret, and no more of it: the rest may be a megabyte.
+func (k *keyring) needed(secret *corev1.Secret) (*corev1.Secret, *verdict.Fault) {
+	data, size := map[string][]byte{}, 0
+	for _, key := range secretKeys {
+		if value, found := secret.Data[key]; found {
+			data[key] = bytes.Clone(value)
+			size += len(value)
+		}
+	}
+	switch {
+	case size > maxSecretBytes:
+		return nil, invalidSecret(secret.Name, "what sources take from it (%s) is larger than %d KiB", strings.Join(secretKeys, ", "), maxSecretBytes>>10)
+	case !k.lease.Take(int64(size)):
+		return nil, &verdict.Fault{Reason: verdict.TooLarge, Message: fmt.Sprintf("Secret %s: together with what else is read for this system or namespace "+
+			"at this moment, it is more than the monitor holds", secret.Name)}
+	}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: secret.Namespace, Name: secret.Name}, Type: secret.Type, Data: data}, nil
 }
 
 // subjectFlag is kubectl's flag for a user, in a command that binds a role to it.

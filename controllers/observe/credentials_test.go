@@ -122,6 +122,32 @@ func TestASecretIsReadOnceForAllThatALookAsks(t *testing.T) {
 	}
 }
 
+func TestOfALargeSecretOnlyWhatSourcesTakeIsHeld(t *testing.T) {
+	t.Parallel()
+	address, _ := recording(t, answerJSON)
+	for name, test := range map[string]struct {
+		data   map[string]string
+		held   int64
+		reason verdict.Reason
+	}{
+		"what nobody takes":           {map[string]string{"token": "abc", "dump": strings.Repeat("x", 900_000)}, 3, ""},
+		"more than a source may take": {map[string]string{"token": "abc", "ca.crt": strings.Repeat("x", 65<<10)}, 0, verdict.InvalidSecret},
+	} {
+		o := holding(corev1.SecretTypeOpaque, test.data)
+		spec := withSecret(address, true)
+		look := o.Look(t.Context(), system, []*v1alpha1.InvariantSpec{spec})
+		a := look.answers[newRequest(address, spec.Source.HTTP.Access)]
+		wants := test.reason == ""
+		if seen := look.Observation(spec); (seen.Fault == nil) != wants || !wants && seen.Fault.Reason != test.reason {
+			t.Errorf("%s: the observation is %v", name, seen.Fault)
+		}
+		if ofSecrets := look.lease.held - int64(cap(a.content)) - parsedBytes(a.content); ofSecrets != test.held {
+			t.Errorf("%s: %d bytes are held, want %d", name, ofSecrets, test.held)
+		}
+		look.Release()
+	}
+}
+
 func TestOfThoseWhoReadAnAddressOnlyWhoNamesTheSecretSendsIt(t *testing.T) {
 	t.Parallel()
 	address, requests := recording(t, func(w http.ResponseWriter, r *http.Request) {

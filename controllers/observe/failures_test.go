@@ -78,7 +78,7 @@ func TestWhatANewcomerIsToldOfASourceThatFails(t *testing.T) {
 		"its headers are malformed":              {answered(secret + "\r\n\r\n{}"), plenty, verdict.InvalidBody, "what answers there does not speak HTTP", 0, false},
 		"its length is malformed":                {answered("Content-Length: " + secret + "\r\n\r\n{}"), plenty, verdict.InvalidBody, "what answers there does not speak HTTP", 0, false},
 		"its encoding is unknown":                {answered("Transfer-Encoding: " + secret + "\r\n\r\n{}"), plenty, verdict.InvalidBody, "what answers there does not speak HTTP", 0, false},
-		"its headers are huge":                   {faulty.HugeHeaders, plenty, verdict.TooLarge, "the headers of the answer are larger than 64 KiB", 0, false},
+		"its headers are huge":                   {faulty.HugeHeaders, plenty, verdict.TooLarge, "the headers of the answer are larger than 16 KiB", 0, false},
 		"it speaks HTTP where HTTPS is expected": {faulty.WithoutTLS, plenty, verdict.Unreachable, "what answers there speaks HTTP without TLS: write http in place of https", 0, false},
 		"its certificate is its own": {func(tb testing.TB) string {
 			url, _ := faulty.TLS(tb, nil)

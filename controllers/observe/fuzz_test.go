@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"math"
-	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -24,8 +23,8 @@ var fuzzedTarget = &url.URL{Scheme: "http", Host: "source.invalid", Path: "/path
 
 // fuzzed is what an address answered to a request, as get returns it.
 func fuzzed(r request, status int, content []byte) *answer {
-	a := &answer{request: r, target: fuzzedTarget, status: status, content: content}
-	a.fault = a.refuse(http.Header{})
+	a := &answer{request: r, target: fuzzedTarget, status: status, content: content, lease: NewBudget(maxMemory, maxNamespaceMemory).Lease("default", maxLookMemory)}
+	a.fault = a.refuse("")
 	return a
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,11 +31,19 @@ const (
 	MaxBodyBytes = 8 << 20
 	// maxValues is how many values the body may have, about: what they take in memory is not bounded by their text.
 	maxValues      = 500_000
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 16 << 10
+	// requestBytes is what a request takes while its answer is awaited and read: the buffers of its connection, and what headers of that
+	// length take once they are parsed, however short each is.
+	requestBytes = 128 << 10
 )
 
-// maxClients is how many certificates have connections of their own at a time.
-const maxClients = 256
+// maxClients is how many certificates have connections of their own at a time; maxIdle is how many of them may be idle for each, and
+// maxIdlePlain how many of those without a certificate. An idle connection takes some 20 KiB, and with TLS more.
+const (
+	maxClients   = 128
+	maxIdle      = 32
+	maxIdlePlain = 1024
+)
 
 // request is what one address is asked for, and with which Secrets. Two that are equal have the same answer.
 type request struct {
@@ -68,9 +77,14 @@ type answer struct {
 	// status is 0 where there was no answer.
 	status  int
 	content []byte
+	// lease is what the answer may take.
+	lease *Lease
 
 	parsed, valid bool
 	value         any
+	// written is the body as text, once somebody needs that, and seen what it says as a whole.
+	written *string
+	seen    *verdict.Observation
 }
 
 // newClientCache keeps a client for each certificate that sources show or trust, so that connections are used again.
@@ -78,12 +92,19 @@ func newClientCache() *lru.Cache {
 	return lru.NewWithEvictionFunc(maxClients, func(_ lru.Key, client any) { client.(*http.Client).CloseIdleConnections() })
 }
 
+// noIdentity is that of sources that trust what this machine does, and show nothing.
+var noIdentity [sha256.Size]byte
+
 // client is the client for what a source trusts and shows. nil roots are those of this machine.
 func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, certificates []tls.Certificate) *http.Client {
 	if client, found := o.clients.Get(identity); found {
 		return client.(*http.Client)
 	}
 	dialer := &net.Dialer{ControlContext: o.Policy.control, Resolver: o.resolver}
+	idle := maxIdlePlain
+	if identity != noIdentity {
+		idle = maxIdle
+	}
 	client := &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -91,6 +112,7 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: certificates},
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxHeaderBytes,
+			MaxIdleConns:           idle,
 			MaxIdleConnsPerHost:    2,
 			IdleConnTimeout:        5 * time.Minute,
 		},
@@ -101,7 +123,7 @@ func (o *Observer) client(identity [sha256.Size]byte, roots *x509.CertPool, cert
 
 // get gets one address. The timeout is the address's; a Secret, which others may need too, may take until ctx ends.
 func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout time.Duration, lease *Lease) *answer {
-	a := &answer{request: r}
+	a := &answer{request: r, lease: lease}
 	var err error
 	if a.target, err = r.target(timeout); err != nil {
 		return a.refused(&verdict.Fault{Reason: verdict.Unreachable, Message: "the address of the source is not a URL"})
@@ -117,6 +139,10 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	if fault != nil {
 		return a.refused(fault)
 	}
+	if !lease.Take(requestBytes) {
+		return a.refused(tooMuchTogether(a.target))
+	}
+	defer lease.Give(requestBytes)
 	late := isLate(ctx, timeout)
 	ctx, cancel := context.WithTimeout(sent.Context(), timeout)
 	defer cancel()
@@ -126,6 +152,8 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 	}
 	defer func() { _ = response.Body.Close() }()
 	a.status = response.StatusCode
+	encoding := response.Header.Get("Content-Encoding")
+	response.Header = nil // it may be larger than the body, which may be long in coming
 	content, room, err := lease.readAll(response.Body, MaxBodyBytes+1)
 	a.content = content
 	switch {
@@ -135,7 +163,7 @@ func (o *Observer) get(ctx context.Context, keys *keyring, r request, timeout ti
 		a.content = nil
 		return a.refused(tooMuchTogether(a.target))
 	default:
-		a.fault = a.refuse(response.Header)
+		a.fault = a.refuse(encoding)
 	}
 	return a
 }
@@ -171,7 +199,7 @@ func tooMuchTogether(target *url.URL) *verdict.Fault {
 }
 
 // refuse says what is wrong with an answer that came, or nil.
-func (a *answer) refuse(header http.Header) *verdict.Fault {
+func (a *answer) refuse(encoding string) *verdict.Fault {
 	tooLarge := ""
 	if len(a.content) > MaxBodyBytes {
 		tooLarge = fmt.Sprintf("is larger than %d MiB: ask for less", MaxBodyBytes>>20)
@@ -186,7 +214,7 @@ func (a *answer) refuse(header http.Header) *verdict.Fault {
 		return a.faulty(verdict.HTTPStatus, "%s%s", statusText(a.status), a.statusHint())
 	case tooLarge != "":
 		return a.faulty(verdict.TooLarge, "the answer %s", tooLarge)
-	case header.Get("Content-Encoding") != "":
+	case encoding != "":
 		return a.faulty(verdict.InvalidBody, "the answer is compressed, which was not asked for: its server, or a proxy before it, must not do so")
 	}
 	return nil
@@ -235,6 +263,27 @@ func (a *answer) parse() bool {
 		a.valid = a.content != nil && utiljson.Unmarshal(a.content, &a.value) == nil
 	}
 	return a.valid
+}
+
+// text is the body as text, made once, and whether there is room for it.
+func (a *answer) text() (string, bool) {
+	if a.written == nil {
+		text := strings.ToValidUTF8(string(a.content), "�")
+		if !a.lease.Take(int64(len(text))) {
+			return "", false
+		}
+		a.written = &text
+	}
+	return *a.written, true
+}
+
+// whole is what the answer says as a whole, found out once: what many Invariants ask for is held once.
+func (a *answer) whole(find func() verdict.Observation) verdict.Observation {
+	if a.seen == nil {
+		seen := find()
+		a.seen = &seen
+	}
+	return *a.seen
 }
 
 // notJSON says why the body is not JSON, in words that are not of the body.

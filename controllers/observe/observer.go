@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"net"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -93,7 +92,7 @@ func (o *Observer) Look(ctx context.Context, system types.NamespacedName, specs 
 	// Waiting for a place is part of it, so that many slow addresses take no longer than one.
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	keys := o.keyring(system.Namespace)
+	keys := o.keyring(system.Namespace, look.lease)
 	type got struct {
 		request request
 		answer  *answer
@@ -154,7 +153,7 @@ func (l Look) Observation(spec *v1alpha1.InvariantSpec) verdict.Observation {
 		if fault != nil {
 			return verdict.Observation{Fault: fault}
 		}
-		return l.answers[r].samples()
+		return l.answers[r].whole(l.answers[r].samples)
 	case source.Kubernetes != nil:
 		if seen, looked := l.objects[source.Kubernetes]; looked {
 			return seen
@@ -179,7 +178,8 @@ func httpRequests(source *v1alpha1.HTTPSource) []request {
 // http is what was seen of an http source.
 func (l Look) http(source *v1alpha1.HTTPSource) verdict.Observation {
 	if source.URL != "" {
-		return l.answers[newRequest(source.URL, source.Access)].body()
+		a := l.answers[newRequest(source.URL, source.Access)]
+		return a.whole(a.body)
 	}
 	o := verdict.Observation{Readings: make([]verdict.Reading, 0, len(source.Endpoints))}
 	for _, endpoint := range source.Endpoints {
@@ -215,7 +215,11 @@ func (a *answer) reading(endpoint v1alpha1.Endpoint) verdict.Reading {
 	if a.parse() {
 		value["body"] = a.value
 	} else if a.content != nil {
-		value["body"] = strings.ToValidUTF8(string(a.content), "�")
+		text, room := a.text()
+		if !room {
+			return verdict.Reading{Value: value, Fault: tooMuchTogether(a.target)}
+		}
+		value["body"] = text
 	}
 	if a.unasked {
 		return verdict.Reading{Value: value, Fault: a.fault}

@@ -258,7 +258,7 @@ func (o *Observer) Ask(ctx context.Context, system types.NamespacedName, spec *v
 	}
 	lease := o.memory.Lease(system.Namespace, maxLookMemory)
 	defer lease.Release()
-	vector, fault := o.get(ctx, o.keyring(system.Namespace), r, source.Timeout.Or(DefaultTimeout), lease).vector()
+	vector, fault := o.get(ctx, o.keyring(system.Namespace, lease), r, source.Timeout.Or(DefaultTimeout), lease).vector()
 	switch {
 	case fault != nil && fault.Reason == verdict.Timeout:
 		o.silent.note(silent, time.Now())
