@@ -129,7 +129,7 @@ var theLanguage = sync.OnceValues(newLanguage)
 func newLanguage() (l language, err error) {
 	set, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
 		IntroducedVersion: languageVersion,
-		EnvOptions:        []cel.EnvOption{cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
+		EnvOptions:        []cel.EnvOption{optionalMacros, cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
 	})
 	if err != nil {
 		return l, err
