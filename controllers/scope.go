@@ -292,15 +292,33 @@ func (s *scope) judge(ctx context.Context, l *look, retained *observe.Budget) ma
 			continue
 		}
 		c.before = c.past
-		ctx, cancel := context.WithTimeout(ctx, maxCheckTime)
-		results[asked.Name] = c.program.JudgeAfter(ctx, &c.past, l.seen.Observation(&asked.Spec), l.tick)
-		cancel()
+		results[asked.Name] = c.judge(ctx, l, &asked.Spec)
 		if !c.retain(s.key.Namespace, retained) {
-			results[asked.Name] = judge.Result{Judgement: verdict.Judgement{Fault: &verdict.Fault{Reason: verdict.TooLarge, Message: "oldSelf: the Invariants " +
-				"of this namespace keep more for their next checks than the monitor holds; look at fewer stores, or at less of each"}}}
+			results[asked.Name] = unjudged(verdict.TooLarge, "oldSelf: the Invariants of this namespace keep more for their next checks than the monitor holds; "+
+				"look at fewer stores, or at less of each")
 		}
 	}
 	return results
+}
+
+// judge judges what a look saw, while there is time and room for what that makes of it.
+func (c *check) judge(ctx context.Context, l *look, spec *v1alpha1.InvariantSpec) judge.Result {
+	if ctx.Err() != nil {
+		return unjudged(verdict.CostExceeded, fmt.Sprintf("the check ran out of time: those of all Invariants of a system have %v together; "+
+			"look at less, or let several systems share the work", maxJudgeTime))
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxCheckTime)
+	defer cancel()
+	result := c.program.JudgeAfter(ctx, &c.past, l.seen.Observation(spec), l.tick)
+	if !l.seen.Hold(int64(result.Built)) {
+		return unjudged(verdict.TooLarge, "source.http.items makes more of the answer than the monitor holds together with what else it reads; let it pick out less")
+	}
+	return result
+}
+
+// unjudged is the result of a check that came to nothing.
+func unjudged(reason verdict.Reason, message string) judge.Result {
+	return judge.Result{Judgement: verdict.Judgement{Fault: &verdict.Fault{Reason: reason, Message: message}}}
 }
 
 // settle ends what judge began. What counts and stands in no ticket, because it could not be written, is compared with the same past once

@@ -21,6 +21,8 @@ type Result struct {
 	verdict.Judgement
 	// Violating are the readings of the violated stores, for their snapshots.
 	Violating map[string]any
+	// Built is how much memory they take beside what the source sent, in bytes, at most.
+	Built int
 }
 
 // Judge says what an observation means at a moment, without knowing of any before it. It stops when ctx ends; then the verdict is
@@ -56,10 +58,19 @@ func (p *Program) JudgeAfter(ctx context.Context, past *Past, o verdict.Observat
 }
 
 func (p *Program) judge(e *evaluator, o verdict.Observation) Result {
-	readings, fault := p.pick(e, o.Readings)
+	readings, built, fault := p.pick(e, o.Readings)
 	if fault != nil {
 		return failed(fault)
 	}
+	result := p.judgeAll(e, readings)
+	if len(result.Violating) > 0 {
+		result.Built = built
+	}
+	return result
+}
+
+// judgeAll judges the readings of a check.
+func (p *Program) judgeAll(e *evaluator, readings []verdict.Reading) Result {
 	if len(readings) > MaxReadings {
 		return failed(tooManyReadings(len(readings)))
 	}
@@ -93,28 +104,31 @@ func failed(fault *verdict.Fault) Result {
 	return Result{Judgement: verdict.Judgement{Fault: fault}}
 }
 
-// pick applies items to a body that lists its stores.
-func (p *Program) pick(e *evaluator, readings []verdict.Reading) ([]verdict.Reading, *verdict.Fault) {
+// pick applies items to a body that lists its stores, and says what it has built of that, in bytes.
+func (p *Program) pick(e *evaluator, readings []verdict.Reading) (picked []verdict.Reading, built int, _ *verdict.Fault) {
 	if p.items == nil || len(readings) != 1 {
-		return readings, nil
+		return readings, 0, nil
 	}
 	value, fault := e.eval(p.items, readings[0].Value, nil)
 	if fault != nil {
-		return nil, fault
+		return nil, 0, fault
 	}
 	list, ok := value.(traits.Lister)
 	if !ok {
-		return nil, &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("source.http.items gives %s where a list is needed", value.Type().TypeName())}
+		return nil, 0, &verdict.Fault{Reason: verdict.InvalidBody, Message: fmt.Sprintf("source.http.items gives %s where a list is needed", value.Type().TypeName())}
 	}
 	size, _ := list.Size().(types.Int)
 	if size > MaxReadings {
-		return nil, tooManyReadings(size)
+		return nil, 0, tooManyReadings(size)
 	}
-	picked := make([]verdict.Reading, 0, size)
+	if built = builtSize(value); built > maxBuilt {
+		return nil, 0, tooMuchBuilt()
+	}
+	picked = make([]verdict.Reading, 0, size)
 	for it := list.Iterator(); it.HasNext() == types.True; {
 		picked = append(picked, verdict.Reading{Value: it.Next()})
 	}
-	return picked, nil
+	return picked, built, nil
 }
 
 // judgeWhole gives one verdict over all readings.

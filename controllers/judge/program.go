@@ -3,6 +3,7 @@
 package judge
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -120,6 +121,8 @@ type language struct {
 	// one is the environment of expressions over one reading, two of those that also have the reading before it.
 	one, two *cel.Env
 	guard    cel.ProgramOption
+	// calls is what the types of functions take to find out.
+	calls map[callable]callTypes
 }
 
 // theLanguage is made once: an environment holds tables of all functions, which would take more memory for each Invariant than all else
@@ -129,7 +132,7 @@ var theLanguage = sync.OnceValues(newLanguage)
 func newLanguage() (l language, err error) {
 	set, err := environment.MustBaseEnvSet(languageVersion).Extend(environment.VersionedOptions{
 		IntroducedVersion: languageVersion,
-		EnvOptions:        []cel.EnvOption{cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
+		EnvOptions:        []cel.EnvOption{optionalMacros, cel.Variable(nameSelf, cel.DynType), cel.Variable(nameNow, cel.TimestampType)},
 	})
 	if err != nil {
 		return l, err
@@ -138,6 +141,7 @@ func newLanguage() (l language, err error) {
 	if l.two, err = l.one.Extend(cel.Variable(nameOldSelf, cel.DynType)); err != nil {
 		return l, err
 	}
+	l.calls = typesOfCalls(l.two)
 	l.guard, err = guard(l.one)
 	return l, err
 }
@@ -147,7 +151,10 @@ type compiler struct {
 	language
 	// names are those that the expressions use.
 	names map[string]bool
-	fault *verdict.Fault
+	// text is how long they are together, and checking how many steps their types take to find out.
+	text     int
+	checking uint64
+	fault    *verdict.Fault
 }
 
 func newCompiler() (*compiler, error) {
@@ -166,9 +173,13 @@ func (c *compiler) compile(env *cel.Env, field, source string, want *cel.Type) *
 			c.refuse(field, "CEL's own compiler fails on it: write it another way")
 		}
 	}()
+	if err := c.checkText(source); err != nil {
+		c.refuse(field, err.Error())
+		return nil
+	}
 	ast, issues := env.Parse(source)
 	if issues.Err() == nil {
-		if err := checkPatterns(ast.NativeRep().Expr()); err != nil {
+		if err := cmp.Or(checkPatterns(ast.NativeRep().Expr()), c.checkTypes(ast.NativeRep().Expr())); err != nil {
 			c.refuse(field, err.Error())
 			return nil
 		}

@@ -127,6 +127,9 @@ func (o *Observer) lookAtObjects(ctx context.Context, system types.NamespacedNam
 	}
 }
 
+// Hold takes room for so many bytes that were made of what the look saw, until its Release, or nothing and tells so.
+func (l Look) Hold(bytes int64) bool { return bytes == 0 || l.lease.Take(bytes) }
+
 // Release gives back the memory that the look holds.
 func (l Look) Release() { l.lease.Release() }
 
