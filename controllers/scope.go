@@ -311,6 +311,7 @@ func (c *check) judge(ctx context.Context, l *look, spec *v1alpha1.InvariantSpec
 	defer cancel()
 	result := c.program.JudgeAfter(ctx, &c.past, l.seen.Observation(spec), l.tick)
 	if !l.seen.Hold(int64(result.Built)) {
+		c.past = c.before
 		return unjudged(verdict.TooLarge, "source.http.items makes more of the answer than the monitor holds together with what else it reads; let it pick out less")
 	}
 	return result
