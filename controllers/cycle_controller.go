@@ -227,6 +227,8 @@ func (r *CycleReconciler) finish(ctx context.Context, log logr.Logger, s *scope,
 	if err := fresh.check(); err != nil {
 		log.Error(err, "cycle skipped")
 		cyclesSkipped.WithLabelValues("stale").Inc()
+		// Since when something is violated is true however late it can be written.
+		s.memory, decided = recorder.remember(), true
 		return
 	}
 	// The next look waits for this cycle: an API server that asks for patience, or answers nobody, gets no more than may still be written.

@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"invariant.dev/operator/api/v1alpha1"
-	"invariant.dev/operator/controllers/observe"
 )
 
 var errCut = errors.New("the process was killed here")
@@ -260,54 +259,6 @@ func TestABatchTooLargeForOneObjectIsSplitAndNothingIsDropped(t *testing.T) {
 	b.cycle()
 	if again := b.tickets(); len(again) != len(tickets) {
 		t.Errorf("the next cycle has %d tickets, want %d", len(again), len(tickets))
-	}
-}
-
-func TestAnObservationOlderThanAnIntervalWritesNothing(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.invariant("store-up")
-	b.source.set("1", "Down")
-	// The monitor is paused between its look and its first write.
-	b.writer = func(c client.Client) client.Client {
-		return interceptor.NewClient(watching{c}, interceptor.Funcs{
-			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-				if b.looking() {
-					b.clock.Step(DefaultInterval + observe.DefaultTimeout + 1)
-				}
-				return c.List(ctx, list, opts...)
-			},
-		})
-	}
-	b.restart()
-	b.cycle()
-	b.wantTickets()
-	if checked := b.getInvariant("store-up").Status.LastCheckTime; checked != nil {
-		t.Errorf("the Invariant is said to be checked at %v", checked)
-	}
-}
-
-func TestAMonitorPausedAfterItOpenedATicketReportsNothingOfWhatItSaw(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.invariant("store-up")
-	b.source.set("1", "Down")
-	paused, reports := meanwhile(func(client.Object) { b.clock.Step(2 * DefaultInterval) }), 0
-	b.writer = func(c client.Client) client.Client {
-		return interceptor.NewClient(watching{paused(c)}, interceptor.Funcs{
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
-				if _, isReport := o.(*v1alpha1.Invariant); isReport {
-					reports++
-				}
-				return c.SubResource(sub).Patch(ctx, o, p, opts...)
-			},
-		})
-	}
-	b.restart()
-	b.once(b.look())
-	b.wantTickets(v1alpha1.Open)
-	if reports > 0 {
-		t.Errorf("%d reports were tried", reports)
 	}
 }
 

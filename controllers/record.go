@@ -75,6 +75,15 @@ func (r *recorder) record(ctx context.Context) (map[string]ledger.Memory, error)
 	return plan.Memory, err
 }
 
+// remember is what to remember of the invariants where nothing is written.
+func (r *recorder) remember() map[string]ledger.Memory {
+	plan := ledger.Decide(r.cycle, r.scope.memory, r.scope.tickets)
+	for _, update := range plan.Updates {
+		plan.Unwritten(update, r.scope.memory, r.cycle.Now)
+	}
+	return plan.Memory
+}
+
 // carryOut decides and writes until all is written or nothing more can be, and returns the last plan.
 func (r *recorder) carryOut(ctx context.Context, before map[string]ledger.Memory) (ledger.Plan, error) {
 	tickets := r.scope.tickets

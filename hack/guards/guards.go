@@ -164,6 +164,11 @@ var guards = []guard{
 		pkg: controllers, test: "Model",
 	},
 	{
+		name: "what is seen too late to be written is remembered", rule: crash,
+		file: "controllers/cycle_controller.go", old: "s.memory, decided = recorder.remember(), true", without: "",
+		pkg: controllers, test: "TooLateToBeWritten",
+	},
+	{
 		name: "a look that is too old is not reported", rule: crash,
 		file: "controllers/report.go", old: "if u.fresh.check() != nil {", without: never,
 		pkg: controllers, test: "PausedAfterItOpened",
