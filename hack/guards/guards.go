@@ -119,9 +119,9 @@ var guards = []guard{
 		pkg: controllers, test: "ADeletedTicket",
 	},
 	{
-		name: "a grace period that a crash left in a ticket ends with its store", rule: crash,
+		name: "a grace period that a crash left in a ticket goes on", rule: crash,
 		file: assessFile, old: "\ta.pending()\n\tif invariant", without: "\tif invariant",
-		pkg: ledger, test: "StoreThatIsGone",
+		pkg: ledger, test: "CrashLeftInATicketAlone",
 	},
 	{
 		name: "the times of a clock that ran ahead in a ticket hold nothing up", rule: crash,
