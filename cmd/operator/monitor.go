@@ -312,7 +312,9 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 // observer reads sources: over the network without any right of the monitor, Secrets by name, and objects with a client and a
 // mapper of its own, so that neither a burst of lists nor an API that does not say what kinds it has delays a ticket.
 func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) (*observe.Observer, *observe.Objects, error) {
-	client, err := dynamic.NewForConfig(rest.CopyConfig(mgr.GetConfig()))
+	config := rest.CopyConfig(mgr.GetConfig())
+	config.Wrap(observe.BoundedLists)
+	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, nil, err
 	}

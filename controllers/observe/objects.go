@@ -54,8 +54,10 @@ type Objects struct {
 	Unconfined bool
 
 	mu sync.Mutex
-	// memory is what watched objects take.
+	// memory is what watched objects take, and those that are listed.
 	memory *Budget
+	// turns are those of lists.
+	turns *turns
 	// watches are those that run.
 	watches map[watchKey]*objectWatch
 	// needs are the watches that each source of a system needs.
@@ -320,7 +322,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 	defer o.mu.Unlock()
 	if o.watches == nil {
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
-		o.memory = NewBudget(maxWatched, maxWatchedPerNamespace)
+		o.memory, o.turns = NewBudget(maxWatched, maxWatchedPerNamespace), newTurns()
 	}
 	changed := !slices.Equal(o.needs[system][what], keys)
 	if changed && o.tooMany(system.Namespace, keys) {
