@@ -13,18 +13,14 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"invariant.dev/operator/api/v1alpha1"
 	"invariant.dev/operator/controllers/observe"
@@ -56,7 +52,7 @@ func kubernetesSection() section {
 			{"`kind: Secret`", source("v1", "Secret")},
 			{"a kind that cannot be listed, and a monitor that may list all: `kind: LocalSubjectAccessReview`", func(s *scene) {
 				deployments(s, "authorization.k8s.io/v1", "LocalSubjectAccessReview")
-				s.watchThrough(plane.Config, s.cast.mapper)
+				s.watchThrough(plane.Config)
 			}},
 			{"a kind in no namespace, without the admin's label: `kind: Node`", source("v1", "Node")},
 			{"another namespace, without the admin's label", source("apps/v1", "Deployment", "kube-system")},
@@ -98,7 +94,9 @@ func apiServerSection() section {
 			deployments(s, "apps/v1", "Deployment")
 			s.deployment("web")
 			proxy := s.proxy()
-			s.watchThrough(proxy.config(), s.cast.mapper)
+			s.watchThrough(proxy.config())
+			// It knows the kind from before.
+			s.observer.Objects.(*observe.Objects).Kinds = s.cast.mapper
 			fail(proxy)
 		}
 	}
@@ -127,7 +125,7 @@ func apiServerSection() section {
 		return func(s *scene) {
 			deployments(s, "apps/v1", "Deployment")
 			proxy := s.proxy()
-			s.watchThrough(proxy.config(), proxy.mapper(s.T))
+			s.watchThrough(proxy.config())
 			fail(proxy)
 		}
 	}
@@ -151,6 +149,7 @@ func apiServerSection() section {
 			{"answers 500 with HTML, as a load balancer does", before(answering(answersHTML(500)))},
 			{"answers 200 with HTML", before(answering(answersHTML(200)))},
 			{"lists more than 10,000 objects", before(answering(listsTooMany))},
+			{"answers more than 8 MiB to a list of one object", before(answering(listsTooLarge))},
 			{"refuses the connection when it is asked what kinds it has", kinds((*apiProxy).refuse)},
 			{"answers 500 when it is asked what kinds it has", kinds(answering(answersStatus(500)))},
 			{"does not answer when it is asked what kinds it has", kinds(answering(hangs))},
@@ -202,11 +201,9 @@ func (s *scene) observesCluster() {
 }
 
 // watchThrough makes the observer read objects as that.
-func (s *scene) watchThrough(config *rest.Config, mapper meta.RESTMapper) {
+func (s *scene) watchThrough(config *rest.Config) {
 	s.Helper()
-	client, err := dynamic.NewForConfig(config)
-	must(s, err)
-	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: s.clock}
+	objects := newObjects(s.T, config, s.clock)
 	s.Cleanup(func() { objects.Keep(s.key(), nil) })
 	s.observer.Objects = objects
 }
@@ -261,15 +258,6 @@ func (p *apiProxy) client(s *scene) client.Client {
 	return c
 }
 
-func (p *apiProxy) mapper(t *testing.T) meta.RESTMapper {
-	t.Helper()
-	httpClient, err := rest.HTTPClientFor(p.config())
-	must(t, err)
-	mapper, err := apiutil.NewDynamicRESTMapper(p.config(), httpClient)
-	must(t, err)
-	return mapper
-}
-
 // fails answers that from now on.
 func (p *apiProxy) fails(a answer) { p.answer.Store(&a) }
 
@@ -308,6 +296,11 @@ func cutsOff(w http.ResponseWriter, _ *http.Request) {
 func listsTooMany(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, strings.Replace(halfAList, `"items"`, `"metadata": {"resourceVersion": "1", "continue": "`+faulty.Secret+`"}, "items"`, 1)+"]}")
+}
+
+func listsTooLarge(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, halfAList+"]"+strings.Repeat(" ", observe.MaxBodyBytes)+"}")
 }
 
 // answersStatus answers as the API server does.

@@ -252,7 +252,7 @@ func (c *cast) scene(t *testing.T) *scene {
 	s.observer = observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	s.observer.Identity = "system:serviceaccount:operator-system:operator-monitor"
 	s.readSecretsWith(c.live)
-	s.watchThrough(c.config, c.mapper)
+	s.watchThrough(c.config)
 	return s
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -148,9 +147,7 @@ func startMonitor(t testing.TB, interval time.Duration, workers int, namespaces 
 		Controller:             config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	must(t, err)
-	client, err := dynamic.NewForConfig(api)
-	must(t, err)
-	objects := &observe.Objects{Client: client, Mapper: mgr.GetRESTMapper(), Clock: clock.RealClock{}}
+	objects := newObjects(t, api, clock.RealClock{})
 	observer := observe.NewObserver(observe.AddressPolicy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	observer.Objects = objects
 	r := &CycleReconciler{

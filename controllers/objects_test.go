@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -187,7 +189,13 @@ func TestASelectorNamesWhichObjectsAreMeant(t *testing.T) {
 // newKind installs a CRD for a namespaced kind, and returns what creates an object of it.
 func (b *bench) newKind(kind string) (create func(name string)) {
 	b.t.Helper()
-	plural := strings.ToLower(kind) + "s"
+	create, _ = b.newKindNamed(kind, strings.ToLower(kind)+"s")
+	return create
+}
+
+// newKindNamed is newKind with the name of the resource; remove removes the CRD and waits until it is gone.
+func (b *bench) newKindNamed(kind, plural string) (create func(name string), remove func()) {
+	b.t.Helper()
 	crd := &unstructured.Unstructured{}
 	crd.SetAPIVersion("apiextensions.k8s.io/v1")
 	crd.SetKind("CustomResourceDefinition")
@@ -200,14 +208,43 @@ func (b *bench) newKind(kind string) (create func(name string)) {
 	}
 	must(b.t, b.api.Create(b.ctx, crd))
 	b.t.Cleanup(func() { _ = b.api.Delete(context.Background(), crd) })
-	return func(name string) {
-		object := &unstructured.Unstructured{}
-		object.SetGroupVersionKind(schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: kind})
-		object.SetNamespace(b.namespace)
-		object.SetName(name)
+	create = func(name string) {
+		b.t.Helper()
+		objects := &unstructured.Unstructured{Object: map[string]any{}}
+		objects.SetGroupVersionKind(schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: kind})
+		objects.SetName(name)
+		resource := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: plural}
+		admin, err := dynamic.NewForConfig(plane.Config)
+		must(b.t, err)
 		must(b.t, wait.PollUntilContextTimeout(b.ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
-			return b.api.Create(ctx, object) == nil, nil
+			_, err := admin.Resource(resource).Namespace(b.namespace).Create(ctx, objects, metav1.CreateOptions{})
+			return err == nil, nil
 		}))
+	}
+	return create, func() {
+		b.t.Helper()
+		must(b.t, b.api.Delete(b.ctx, crd))
+		must(b.t, wait.PollUntilContextTimeout(b.ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+			return apierrors.IsNotFound(b.api.Get(ctx, client.ObjectKeyFromObject(crd), crd.DeepCopy())), nil
+		}))
+	}
+}
+
+func TestAKindThatComesBackAsAnotherResourceIsSeenThere(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.invariant("gears", about("example.com/v1", "Gear"), func(s *v1alpha1.InvariantSpec) { s.UnobservableAfter = seconds(86400) })
+	for _, plural := range []string{"gears", "gearwheels"} {
+		create, remove := b.newKindNamed("Gear", plural)
+		create("one")
+		message := b.cyclesUntil("gears", string(verdict.Forbidden))
+		if !strings.Contains(message, "watch "+plural+".example.com in namespace "+b.namespace+": they may not be read.") {
+			t.Errorf("as %s, the message is %s", plural, message)
+		}
+		b.obey(message)
+		b.cyclesUntil("gears", reasonAnswering)
+		remove()
+		b.cyclesUntil("gears", string(verdict.NoSuchKind))
 	}
 }
 

@@ -18,15 +18,16 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -96,7 +97,6 @@ type bench struct {
 	requests atomic.Int64
 	// prometheusURL is the monitor's --prometheus-url.
 	prometheusURL string
-	mapper        meta.RESTMapper
 	source        *stores
 	monitor       *CycleReconciler
 	tender        *TicketReconciler
@@ -104,6 +104,7 @@ type bench struct {
 	// objects is where the monitor of the moment reads Kubernetes objects, and objectsConfig how.
 	objects       *observe.Objects
 	objectsConfig *rest.Config
+	kinds         observe.KindFinder
 	// writer, if set, stands between the monitor and the API server.
 	writer func(client.Client) client.Client
 }
@@ -138,7 +139,7 @@ func newBench(t *testing.T) *bench {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Start(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	b.cache, b.mapper, b.objectsConfig = c.GetClient(), c.GetRESTMapper(), config
+	b.cache, b.objectsConfig, b.kinds = c.GetClient(), config, newKinds(t, config)
 	b.restart()
 	return b
 }
@@ -153,9 +154,8 @@ func (b *bench) restart() {
 	if b.objects != nil {
 		b.objects.Keep(b.key(), nil)
 	}
-	client, err := dynamic.NewForConfig(b.objectsConfig)
-	must(b.t, err)
-	b.objects = &observe.Objects{Client: client, Mapper: b.mapper, Clock: b.clock}
+	b.objects = newObjects(b.t, b.objectsConfig, b.clock)
+	b.objects.Kinds = b.kinds
 	b.monitor = &CycleReconciler{
 		Client:   writer,
 		Live:     b.live,
@@ -171,6 +171,24 @@ func (b *bench) restart() {
 	b.tender = &TicketReconciler{Client: writer, Live: b.live, Recorder: b.events, Clock: b.clock, Retention: DefaultTicketRetention}
 	b.tender.init()
 	b.monitor.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+}
+
+// newObjects reads objects as operator monitor does.
+func newObjects(t testing.TB, config *rest.Config, clock clock.PassiveClock) *observe.Objects {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.Wrap(observe.BoundedLists)
+	client, err := dynamic.NewForConfig(config)
+	must(t, err)
+	return &observe.Objects{Client: client, Kinds: newKinds(t, config), Clock: clock}
+}
+
+// newKinds finds kinds as operator monitor does.
+func newKinds(t testing.TB, config *rest.Config) observe.KindFinder {
+	t.Helper()
+	kinds, err := discovery.NewDiscoveryClientForConfig(config)
+	must(t, err)
+	return observe.KindsOf(kinds)
 }
 
 // observer reads sources as operator monitor does.

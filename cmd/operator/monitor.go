@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -30,7 +31,6 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -312,16 +312,18 @@ func (o *monitorOptions) setup(ctx context.Context, mgr manager.Manager, allow [
 // observer reads sources: over the network without any right of the monitor, Secrets by name, and objects with a client and a
 // mapper of its own, so that neither a burst of lists nor an API that does not say what kinds it has delays a ticket.
 func (o *monitorOptions) observer(ctx context.Context, mgr manager.Manager, allow []netip.Prefix) (*observe.Observer, *observe.Objects, error) {
-	client, err := dynamic.NewForConfig(rest.CopyConfig(mgr.GetConfig()))
+	config := rest.CopyConfig(mgr.GetConfig())
+	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(config, mgr.GetHTTPClient())
 	if err != nil {
 		return nil, nil, err
 	}
-	mapper, err := apiutil.NewDynamicRESTMapper(rest.CopyConfig(mgr.GetConfig()), mgr.GetHTTPClient())
+	config.Wrap(observe.BoundedLists)
+	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, nil, err
 	}
 	user := whoAmI(ctx, mgr.GetConfig())
-	objects := &observe.Objects{Client: client, Mapper: mapper, Clock: newClock()}
+	objects := &observe.Objects{Client: client, Kinds: observe.KindsOf(kinds), Clock: newClock()}
 	apiServer, err := apiServerAddresses(mgr.GetConfig())
 	if err != nil {
 		return nil, nil, err

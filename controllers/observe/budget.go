@@ -90,6 +90,19 @@ func (l *Lease) Give(n int64) {
 	l.held -= n
 }
 
+// Resize makes it n bytes in all, or leaves it as it is and tells so.
+func (l *Lease) Resize(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n <= l.held {
+		l.budget.give(l.namespace, l.held-n)
+	} else if n > l.limit || !l.budget.take(l.namespace, n-l.held) {
+		return false
+	}
+	l.held = n
+	return true
+}
+
 // Release gives all of it back. A nil Lease holds nothing.
 func (l *Lease) Release() {
 	if l == nil {

@@ -62,6 +62,23 @@ func TestALeaseANamespaceAndAllTogetherHaveALimit(t *testing.T) {
 	wantFree(t, b)
 }
 
+func TestALeaseIsResizedWithinItsLimitsOrStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(100, 60)
+	lease, other := b.Lease("a", 50), b.Lease("a", 60)
+	for _, step := range []struct{ size, held int64 }{{40, 40}, {51, 40}, {50, 50}, {0, 0}, {30, 30}} {
+		if resized := lease.Resize(step.size); resized != (step.size == step.held) || lease.held != step.held || b.sum != step.held {
+			t.Errorf("resized to %d is %v; the lease holds %d, and all %d", step.size, resized, lease.held, b.sum)
+		}
+	}
+	if !other.Resize(30) || other.Resize(31) || lease.Resize(31) || !lease.Resize(20) || !other.Resize(40) {
+		t.Error("what one gives back is not the other's, or more is")
+	}
+	lease.Release()
+	other.Release()
+	wantFree(t, b)
+}
+
 func TestABudgetThatIsUsedByManyAtOnceIsNeverExceededAndAllComesBack(t *testing.T) {
 	t.Parallel()
 	const total, perNamespace, perLease = 1000, 300, 100

@@ -2,9 +2,7 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +33,6 @@ const (
 const (
 	// syncPatience is how long a look waits for the first list of what nobody has watched before.
 	syncPatience = 2 * time.Second
-	// unknownKindRetry is how long a kind that does not exist is not looked for again: looking costs the API server requests.
-	unknownKindRetry = 10 * time.Second
 	// maxWatches is how many watches the Invariants of one namespace may need together.
 	maxWatches = 100
 )
@@ -46,31 +42,24 @@ const (
 type Objects struct {
 	// Client lists and watches, as a user that may read no more than Invariants may.
 	Client dynamic.Interface
-	// Mapper finds the resource of a kind.
-	Mapper meta.RESTMapper
+	// Kinds finds the resource of a kind.
+	Kinds KindFinder
 	// Clock tells the time.
 	Clock clock.PassiveClock
 	// Unconfined: Invariants see all that the Client may read, wherever it is.
 	Unconfined bool
 
 	mu sync.Mutex
-	// memory is what watched objects take.
+	// memory is what watched objects take, and those that are listed.
 	memory *Budget
+	// turns are those of lists.
+	turns *turns
 	// watches are those that run.
 	watches map[watchKey]*objectWatch
 	// needs are the watches that each source of a system needs.
 	needs map[types.NamespacedName]map[string][]watchKey
-	// unknown are the kinds that did not exist, and when they were looked for.
-	unknown map[schema.GroupVersionKind]time.Time
-	// searches are those for kinds that are under way.
+	// searches are those for kinds: what was found, what was not found of late, and what is under way.
 	searches map[schema.GroupVersionKind]*search
-}
-
-// search is one for the resource of a kind. Its result is there once it is done.
-type search struct {
-	done    chan struct{}
-	mapping *meta.RESTMapping
-	err     error
 }
 
 // watchKey is what one watch is of.
@@ -106,6 +95,9 @@ func (o *Objects) Observe(ctx context.Context, system types.NamespacedName, sour
 	for _, w := range watches {
 		readings, version, fault := w.read(ctx)
 		if fault != nil {
+			if fault.Reason == verdict.NoSuchKind {
+				o.forgetKind(source)
+			}
 			return verdict.Observation{Fault: fault}
 		}
 		seen.Readings = append(seen.Readings, readings...)
@@ -212,76 +204,6 @@ func (o *Objects) resolve(ctx context.Context, system types.NamespacedName, sour
 	return keys, nil
 }
 
-// find finds the resource of a kind. The mapper knows no deadline, so that where ctx ends, the search goes on without it.
-func (o *Objects) find(ctx context.Context, kind schema.GroupVersionKind) (*meta.RESTMapping, error) {
-	o.mu.Lock()
-	s := o.searches[kind]
-	if s == nil {
-		s = &search{done: make(chan struct{})}
-		if o.searches == nil {
-			o.searches = map[schema.GroupVersionKind]*search{}
-		}
-		o.searches[kind] = s
-		go func() {
-			s.mapping, s.err = o.Mapper.RESTMapping(kind.GroupKind(), kind.Version)
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			delete(o.searches, kind)
-			close(s.done)
-		}()
-	}
-	o.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, syncPatience)
-	defer cancel()
-	select {
-	case <-s.done:
-		return s.mapping, s.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// mapping is the resource of a source's kind.
-func (o *Objects) mapping(ctx context.Context, source *v1alpha1.KubernetesSource) (*meta.RESTMapping, *verdict.Fault) {
-	gv, err := schema.ParseGroupVersion(source.APIVersion)
-	if err != nil {
-		return nil, invalidSource("apiVersion: %v", err)
-	}
-	kind := gv.WithKind(source.Kind)
-	o.mu.Lock()
-	asked, missing := o.unknown[kind]
-	o.mu.Unlock()
-	if missing && o.Clock.Since(asked) < unknownKindRetry {
-		return nil, noSuchKind(kind)
-	}
-	mapping, err := o.find(ctx, kind)
-	switch {
-	case meta.IsNoMatchError(err):
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if o.unknown == nil {
-			o.unknown = map[schema.GroupVersionKind]time.Time{}
-		}
-		// What is left was asked for just now: there are no more of them than Invariants.
-		maps.DeleteFunc(o.unknown, func(_ schema.GroupVersionKind, asked time.Time) bool { return o.Clock.Since(asked) >= unknownKindRetry })
-		o.unknown[kind] = o.Clock.Now()
-		return nil, noSuchKind(kind)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return nil, &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("spec.source.kubernetes: the API server did not say within %v whether it has "+
-			"the kind %s in %s", syncPatience, kind.Kind, gv)}
-	case err != nil:
-		return nil, &verdict.Fault{Reason: verdict.Unreachable, Message: fmt.Sprintf("spec.source.kubernetes: the API server does not say whether it has "+
-			"the kind %s in %s: %s", kind.Kind, gv, apiServerTrouble(err))}
-	}
-	return mapping, nil
-}
-
-func noSuchKind(kind schema.GroupVersionKind) *verdict.Fault {
-	gv := kind.GroupVersion().String()
-	return &verdict.Fault{Reason: verdict.NoSuchKind, Message: fmt.Sprintf("spec.source.kubernetes: the cluster has no kind %s in %s; "+
-		"if it comes with a CRD, install that; kubectl api-resources has the kinds that there are", kind.Kind, gv)}
-}
-
 func invalidSource(format string, args ...any) *verdict.Fault {
 	return &verdict.Fault{Reason: verdict.InvalidExpression, Message: "spec.source.kubernetes." + fmt.Sprintf(format, args...)}
 }
@@ -320,7 +242,7 @@ func (o *Objects) use(system types.NamespacedName, what string, keys []watchKey)
 	defer o.mu.Unlock()
 	if o.watches == nil {
 		o.watches, o.needs = map[watchKey]*objectWatch{}, map[types.NamespacedName]map[string][]watchKey{}
-		o.memory = NewBudget(maxWatched, maxWatchedPerNamespace)
+		o.memory, o.turns = NewBudget(maxWatched, maxWatchedPerNamespace), newTurns()
 	}
 	changed := !slices.Equal(o.needs[system][what], keys)
 	if changed && o.tooMany(system.Namespace, keys) {

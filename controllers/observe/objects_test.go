@@ -28,7 +28,7 @@ func TestKindsThatDoNotExistAreAskedForOnceInAWhileHoweverManyThereAre(t *testin
 	t.Parallel()
 	clock := testingclock.NewFakeClock(time.Unix(0, 0))
 	mapper := &countingMapper{RESTMapper: meta.NewDefaultRESTMapper(nil)}
-	objects := &Objects{Mapper: mapper, Clock: clock}
+	objects := &Objects{Kinds: mapper, Clock: clock}
 	const kinds = 150
 	for second := range 10 {
 		for i := range kinds {
@@ -40,6 +40,6 @@ func TestKindsThatDoNotExistAreAskedForOnceInAWhileHoweverManyThereAre(t *testin
 		if mapper.asked != kinds {
 			t.Fatalf("after %d s, %d kinds were asked for %d times", second, kinds, mapper.asked)
 		}
-		clock.Step(unknownKindRetry / 10)
+		clock.Step(kindRetry / 10)
 	}
 }

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -118,13 +119,23 @@ func (o *Observer) Look(ctx context.Context, system types.NamespacedName, specs 
 	return look
 }
 
-// lookAtObjects reads the Kubernetes objects that the specs name.
+// lookAtObjects reads the Kubernetes objects that the specs name, at the same time, so that what is waited for takes no time from the rest.
 func (o *Observer) lookAtObjects(ctx context.Context, system types.NamespacedName, specs []*v1alpha1.InvariantSpec, seen map[*v1alpha1.KubernetesSource]verdict.Observation) {
+	var mu sync.Mutex
+	var looks sync.WaitGroup
 	for _, spec := range specs {
-		if source := spec.Source.Kubernetes; source != nil && o.Objects != nil {
-			seen[source] = o.Objects.Observe(ctx, system, source)
+		source := spec.Source.Kubernetes
+		if source == nil || o.Objects == nil {
+			continue
 		}
+		looks.Go(func() {
+			observation := o.Objects.Observe(ctx, system, source)
+			mu.Lock()
+			defer mu.Unlock()
+			seen[source] = observation
+		})
 	}
+	looks.Wait()
 }
 
 // Hold takes room for so many bytes that were made of what the look saw, until its Release, or nothing and tells so.

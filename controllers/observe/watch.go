@@ -33,8 +33,6 @@ import (
 const (
 	// maxObjects is how many objects a watch holds.
 	maxObjects = 10_000
-	// pageSize is how many objects one request lists, as in kubectl.
-	pageSize = 500
 	// answerPatience is how long the API server may take to answer a list or to begin a watch, before what is held counts as
 	// out of date.
 	answerPatience = 10 * time.Second
@@ -58,20 +56,28 @@ type objectWatch struct {
 	cancel   context.CancelFunc
 	started  time.Time
 	number   int64
+	// turns are those of all lists, and namespace is whose Invariants this one is for.
+	turns     *turns
+	namespace string
 
 	mu      sync.Mutex
 	objects map[objectKey]*unstructured.Unstructured
-	// memory is what the objects take, and sizes what each does.
+	// memory is what the objects take, sizes what each does, and size all.
 	memory *Lease
 	sizes  map[objectKey]int64
+	size   int64
+	// coming is what a list takes that is under way.
+	coming *Lease
 	// changes counts what happened to objects.
 	changes int64
 	// listed: all objects have been seen once.
 	listed bool
-	// ended: there was too much, or nobody needs it any more, and it is over.
-	ended bool
-	// asked is since when an answer of the API server is awaited; zero: none is.
-	asked time.Time
+	// ended: there was too much, or nobody needs it any more, and it is over, since endedAt.
+	ended   bool
+	endedAt time.Time
+	// asked is since when an answer of the API server is awaited, or where queued the turn to ask; zero: neither is.
+	asked  time.Time
+	queued bool
 	// listFault and watchFault are why the last list and the last watch failed. A list that succeeds does not mend a watch.
 	listFault, watchFault error
 	// settled is closed when the first list has succeeded or failed.
@@ -89,7 +95,8 @@ func (o *Objects) start(key watchKey, namespace string) *objectWatch {
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logr.Discard()))
 	w := &objectWatch{key: key, clock: o.Clock, cancel: cancel, started: o.Clock.Now(), number: watchNumber.Add(1),
 		objects: map[objectKey]*unstructured.Unstructured{}, sizes: map[objectKey]int64{},
-		memory: o.memory.Lease(namespace, maxWatchedPerNamespace), settled: make(chan struct{}), readAt: -1}
+		turns: o.turns, namespace: namespace, memory: o.memory.Lease(namespace, maxWatchedPerNamespace),
+		coming: o.memory.Lease(namespace, maxWatchedPerNamespace), settled: make(chan struct{}), readAt: -1}
 	w.resource = o.Client.Resource(key.resource)
 	if key.namespace != "" {
 		w.resource = o.Client.Resource(key.resource).Namespace(key.namespace)
@@ -108,19 +115,31 @@ func (w *objectWatch) stop() {
 	w.cancel()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ended = true
-	w.memory.Release()
+	w.finish()
 }
 
 // end ends a watch that sees too much. It is begun anew by a later look, in case there is less.
 func (w *objectWatch) end(why error) {
 	w.cancel()
-	w.memory.Release()
-	clear(w.objects)
-	clear(w.sizes)
-	w.changes++
-	w.ended, w.listed, w.listFault = true, false, why
+	w.finish()
+	w.listFault = why
 	w.settle()
+}
+
+// finish holds nothing, now and later.
+func (w *objectWatch) finish() {
+	w.coming.Release()
+	w.forget()
+	w.ended, w.endedAt = true, w.clock.Now()
+}
+
+// forget holds none of the objects that there were.
+func (w *objectWatch) forget() {
+	w.memory.Release()
+	w.objects, w.sizes, w.size = map[objectKey]*unstructured.Unstructured{}, map[objectKey]int64{}, 0
+	w.readings, w.readAt = nil, -1
+	w.changes++
+	w.listed = false
 }
 
 // worthRestarting tells whether the watch has ended by itself. One that only fails is tried again for ever, with delays that looks do
@@ -128,7 +147,7 @@ func (w *objectWatch) end(why error) {
 func (w *objectWatch) worthRestarting() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.ended && w.clock.Since(w.started) >= restartAfter
+	return w.ended && w.clock.Since(w.endedAt) >= restartAfter
 }
 
 // read is what the watch sees, which is another whenever the version is; or why it sees nothing. For the first list it waits until ctx ends, but
@@ -158,12 +177,20 @@ func (w *objectWatch) blind() *verdict.Fault {
 	switch {
 	case w.fault() != nil:
 		return w.explain(w.fault())
-	case !w.asked.IsZero() && w.clock.Since(w.asked) > answerPatience:
+	case w.overdue() && w.queued:
+		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: other lists come first: the monitor reads one of a namespace, and %d of "+
+			"all, at a time; a later check may have them", w.key, maxLists)}
+	case w.overdue():
 		return &verdict.Fault{Reason: verdict.Timeout, Message: fmt.Sprintf("watch %s: no answer of the API server within %v", w.key, answerPatience)}
 	case !w.listed:
 		return &verdict.Fault{Reason: verdict.NotSynced, Message: fmt.Sprintf("watch %s: the API server has not listed all of them yet; a later check may have them", w.key)}
 	}
 	return nil
+}
+
+// overdue tells whether something is awaited for so long that what is held may be out of date.
+func (w *objectWatch) overdue() bool {
+	return !w.asked.IsZero() && w.clock.Since(w.asked) > answerPatience
 }
 
 func (w *objectWatch) fault() error { return cmp.Or(w.listFault, w.watchFault) }
@@ -172,6 +199,11 @@ var (
 	errTooMany  = errors.New("too many objects")
 	errTooLarge = errors.New("objects too large")
 )
+
+// isTooMuch tells whether that is why a list failed, which another just after it would too.
+func isTooMuch(err error) bool {
+	return errors.Is(err, errTooMany) || errors.Is(err, errTooLarge) || errors.Is(err, errPageTooLarge)
+}
 
 // explain says why the API server gives no objects, and what an admin can do about it.
 func (w *objectWatch) explain(err error) *verdict.Fault {
@@ -185,6 +217,9 @@ func (w *objectWatch) explain(err error) *verdict.Fault {
 	case errors.Is(err, errTooLarge):
 		return fault(verdict.TooLarge, "together with what else is watched for this namespace, or for all, they take more memory than the monitor has for that; "+
 			"a selector can name fewer")
+	case errors.Is(err, errPageTooLarge):
+		return fault(verdict.TooLarge, "the API server answers more than %d MiB although it is asked for one of them; a selector can leave out what is so large",
+			maxPageBytes>>20)
 	case apierrors.IsUnauthorized(err):
 		return fault(verdict.Forbidden, "the API server does not take the monitor's credentials; they may have been revoked: restart the monitor")
 	case apierrors.IsForbidden(err):
@@ -249,11 +284,18 @@ func versionOf(object *unstructured.Unstructured) string {
 
 // ListWithContext lists for the reflector, and takes note of how that went.
 func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	w.ask()
 	w.key.narrow(&options)
+	w.coming.Release()
 	list, err := w.list(ctx, options)
+	if isTooMuch(err) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.end(err)
+		return nil, err
+	}
 	w.answered(&w.listFault, err)
 	if err != nil {
+		w.coming.Release()
 		return nil, err
 	}
 	return list, nil
@@ -262,34 +304,83 @@ func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOp
 // list lists what there is now, page by page, and no more than may be held.
 func (w *objectWatch) list(ctx context.Context, options metav1.ListOptions) (*unstructured.UnstructuredList, error) {
 	// With a limit, a version does not mean "at least as new" but "exactly as old".
-	options.Limit, options.ResourceVersion, options.ResourceVersionMatch = pageSize, "", ""
-	var all *unstructured.UnstructuredList
-	size := int64(0)
-	for range maxObjects / pageSize {
-		page, err := w.resource.List(ctx, options)
+	options.Limit, options.ResourceVersion, options.ResourceVersionMatch = firstPage, "", ""
+	turn := &turn{turns: w.turns, namespace: w.namespace}
+	defer turn.end()
+	all := &unstructured.UnstructuredList{}
+	for range maxPages {
+		page, err := w.page(ctx, turn, &options)
 		if err != nil {
 			return nil, err
 		}
-		for i := range page.Items {
-			trim(&page.Items[i])
-			if size += memoryOf(page.Items[i].Object); size > maxWatchedPerNamespace {
-				return nil, errTooLarge
-			}
+		came := memoryOfAll(page)
+		trimAll(page)
+		if err := w.expect(memoryOfAll(page)); err != nil {
+			return nil, err
 		}
-		if all == nil {
-			all = page
-		} else {
-			all.Items = append(all.Items, page.Items...)
-		}
+		all.Object, all.Items = page.Object, append(all.Items, page.Items...)
 		if options.Continue = page.GetContinue(); options.Continue == "" {
-			all.SetResourceVersion(page.GetResourceVersion())
-			all.SetContinue("")
 			return all, nil
 		}
-		// Each page is an answer of its own.
-		w.ask()
+		if len(all.Items) >= maxObjects {
+			return nil, errTooMany
+		}
+		if came < maxPageBytes/4 {
+			options.Limit = min(2*options.Limit, maxPage)
+		}
 	}
 	return nil, errTooMany
+}
+
+// page lists a page when it is its turn, and one with fewer objects where it is too large.
+func (w *objectWatch) page(ctx context.Context, turn *turn, options *metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	for {
+		// What an admin's labels are asked of is one object.
+		if w.key.onlyName == "" {
+			w.ask(true)
+			if err := turn.take(ctx); err != nil {
+				return nil, err
+			}
+		}
+		// Each page is an answer of its own.
+		w.ask(false)
+		page, err := w.resource.List(ctx, *options)
+		if !errors.Is(err, errPageTooLarge) || options.Limit <= 1 {
+			return page, err
+		}
+		options.Limit /= 2
+	}
+}
+
+// expect takes the memory for a page of a list. Where there is too little beside the objects of the list before, these go first: they
+// are out of date.
+func (w *objectWatch) expect(size int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ended:
+		return context.Canceled
+	case w.coming.Take(size):
+		return nil
+	}
+	w.forget()
+	if !w.coming.Take(size) {
+		return errTooLarge
+	}
+	return nil
+}
+
+func memoryOfAll(page *unstructured.UnstructuredList) (size int64) {
+	for i := range page.Items {
+		size += memoryOf(page.Items[i].Object)
+	}
+	return size
+}
+
+func trimAll(page *unstructured.UnstructuredList) {
+	for i := range page.Items {
+		trim(&page.Items[i])
+	}
 }
 
 // trim drops what nobody judges.
@@ -300,7 +391,7 @@ func trim(object *unstructured.Unstructured) {
 
 // WatchWithContext watches for the reflector, and takes note of how that went.
 func (w *objectWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	w.ask()
+	w.ask(false)
 	w.key.narrow(&options)
 	events, err := w.resource.Watch(ctx, options)
 	w.answered(&w.watchFault, err)
@@ -366,10 +457,15 @@ func (w *objectWatch) Watch(options metav1.ListOptions) (watch.Interface, error)
 // IsWatchListSemanticsUnSupported keeps the reflector from a list that comes as a watch: it has no bounds.
 func (w *objectWatch) IsWatchListSemanticsUnSupported() bool { return true }
 
-func (w *objectWatch) ask() {
+// ask takes note that an answer of the API server is awaited, or where queued the turn to ask.
+func (w *objectWatch) ask(queued bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked = w.clock.Now()
+	w.queued = queued
+	// What is held goes out of date from the first page of another list, not from its last.
+	if w.asked.IsZero() || !w.listed {
+		w.asked = w.clock.Now()
+	}
 }
 
 func (w *objectWatch) answered(fault *error, err error) {
@@ -400,15 +496,15 @@ func (w *objectWatch) Replace(list []any, _ string) error {
 	if w.ended {
 		return nil
 	}
-	w.memory.Release()
-	w.objects = make(map[objectKey]*unstructured.Unstructured, len(list))
-	w.sizes = make(map[objectKey]int64, len(list))
-	w.changes++
+	w.forget()
+	// What the list took is theirs now.
+	w.memory, w.coming = w.coming, w.memory
 	for _, object := range list {
-		if !w.keep(object) {
-			w.end(errTooLarge)
-			return nil
-		}
+		w.put(object)
+	}
+	if !w.memory.Resize(w.size) {
+		w.end(errTooLarge)
+		return nil
 	}
 	w.listed = true
 	w.settle()
@@ -423,7 +519,8 @@ func (w *objectWatch) Add(object any) error {
 		return nil
 	}
 	w.changes++
-	if !w.keep(object) {
+	w.put(object)
+	if !w.memory.Resize(w.size) {
 		w.end(errTooLarge)
 	} else if len(w.objects) > maxObjects {
 		w.end(errTooMany)
@@ -448,25 +545,22 @@ func (w *objectWatch) Delete(object any) error {
 // Resync is part of what a reflector writes to.
 func (w *objectWatch) Resync() error { return nil }
 
-// keep holds an object without what nobody judges, unless there is no memory for it.
-func (w *objectWatch) keep(object any) bool {
+// put holds an object without what nobody judges. The memory for it is not taken yet.
+func (w *objectWatch) put(object any) {
 	kept, ok := object.(*unstructured.Unstructured)
 	if !ok {
-		return true
+		return
 	}
 	trim(kept)
 	key, size := objectKey{kept.GetNamespace(), kept.GetName()}, memoryOf(kept.Object)
-	w.leave(key)
-	if !w.memory.Take(size) {
-		return false
-	}
+	w.size += size - w.sizes[key]
 	w.objects[key], w.sizes[key] = kept, size
-	return true
 }
 
 // leave holds an object no longer.
 func (w *objectWatch) leave(key objectKey) {
-	w.memory.Give(w.sizes[key])
+	w.size -= w.sizes[key]
+	w.memory.Resize(w.size)
 	delete(w.objects, key)
 	delete(w.sizes, key)
 }

@@ -23,7 +23,8 @@ func watchWith(memory *Budget) *objectWatch {
 	clock := testingclock.NewFakeClock(time.Unix(0, 0))
 	return &objectWatch{clock: clock, started: clock.Now(), cancel: func() {}, settled: make(chan struct{}),
 		objects: map[objectKey]*unstructured.Unstructured{}, sizes: map[objectKey]int64{},
-		memory: memory.Lease(system.Namespace, maxWatchedPerNamespace), readAt: -1}
+		memory: memory.Lease(system.Namespace, maxWatchedPerNamespace), coming: memory.Lease(system.Namespace, maxWatchedPerNamespace),
+		turns: newTurns(), namespace: system.Namespace, readAt: -1}
 }
 
 // object is an object with a text of so many bytes.
@@ -133,6 +134,29 @@ func TestAWatchThatEndsWithAnErrorSeesNothingUntilItBeginsAnew(t *testing.T) {
 	}
 	if _, _, fault := w.read(t.Context()); fault != nil {
 		t.Errorf("once it has begun anew, the fault is %v", fault)
+	}
+}
+
+func TestWhatWaitsToBeListedAnewIsUnknownOnceItMayBeOutOfDate(t *testing.T) {
+	t.Parallel()
+	w := watchWith(NewBudget(maxWatched, maxWatchedPerNamespace))
+	clock := w.clock.(*testingclock.FakeClock)
+	must(t, w.Replace([]any{object("a", 1)}, ""))
+	for _, step := range []struct {
+		queued bool
+		reason verdict.Reason
+	}{{true, ""}, {true, verdict.NotSynced}, {false, verdict.Timeout}} {
+		// A page, or a turn, after the first makes nothing of what is held any newer.
+		w.ask(step.queued)
+		if reason := reasonOf(w); reason != step.reason {
+			t.Errorf("where it waits for its turn, %v, the reason is %q, want %q", step.queued, reason, step.reason)
+		}
+		clock.Step(answerPatience + 1)
+	}
+	must(t, w.Replace([]any{object("a", 1)}, ""))
+	w.answered(&w.listFault, nil)
+	if reason := reasonOf(w); reason != "" {
+		t.Errorf("once it is listed, the reason is %q", reason)
 	}
 }
 

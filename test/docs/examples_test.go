@@ -17,11 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	testingclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/yaml"
 
 	"invariant.dev/operator/api/v1alpha1"
@@ -106,11 +106,9 @@ func newObjects(t *testing.T, config *rest.Config) *observe.Objects {
 	t.Helper()
 	dynamicClient, err := dynamic.NewForConfig(config)
 	must(t, err)
-	httpClient, err := rest.HTTPClientFor(config)
+	kinds, err := discovery.NewDiscoveryClientForConfig(config)
 	must(t, err)
-	mapper, err := apiutil.NewDynamicRESTMapper(config, httpClient)
-	must(t, err)
-	return &observe.Objects{Client: dynamicClient, Mapper: mapper, Clock: testingclock.NewFakePassiveClock(moment)}
+	return &observe.Objects{Client: dynamicClient, Kinds: observe.KindsOf(kinds), Clock: testingclock.NewFakePassiveClock(moment)}
 }
 
 // applied is an example as the API server takes it, which is stored nowhere.

@@ -201,7 +201,7 @@ func (o *checkOptions) check(ctx context.Context, c *cli.Cluster, invariant *v1a
 
 // observer reads sources as whoever types the command: Secrets and objects that they may read.
 func (o *checkOptions) observer(ctx context.Context, c *cli.Cluster) (*observe.Observer, *observe.Objects) {
-	objects := &observe.Objects{Client: c.Dynamic(), Mapper: c.Mapper(), Clock: clock.RealClock{}, Unconfined: true}
+	objects := &observe.Objects{Client: c.Dynamic(), Kinds: c.Mapper(), Clock: clock.RealClock{}, Unconfined: true}
 	observer := observe.NewObserver(anywhere)
 	observer.PrometheusURL, observer.Objects = o.prometheusURL, objects
 	// Who it is stands in the commands that an admin is told; a cluster that does not say so will not give a Secret either.
