@@ -149,7 +149,12 @@ func apiServerSection() section {
 			{"answers 500 with HTML, as a load balancer does", before(answering(answersHTML(500)))},
 			{"answers 200 with HTML", before(answering(answersHTML(200)))},
 			{"lists more than 10,000 objects", before(answering(listsTooMany))},
-			{"answers more than 8 MiB to a list of one object", before(answering(listsTooLarge))},
+			{"answers more than 8 MiB to a list of one object", func(s *scene) {
+				before(answering(listsTooLarge))(s)
+				s.waitUntil("the list was asked for with ever fewer objects", func(j *verdict.Judgement) bool {
+					return j.Fault != nil && j.Fault.Reason == verdict.TooLarge
+				})
+			}},
 			{"refuses the connection when it is asked what kinds it has", kinds((*apiProxy).refuse)},
 			{"answers 500 when it is asked what kinds it has", kinds(answering(answersStatus(500)))},
 			{"does not answer when it is asked what kinds it has", kinds(answering(hangs))},
