@@ -148,6 +148,8 @@ func apiServerSection() section {
 			{"answers 504", before(answering(answersStatus(504)))},
 			{"answers 500 with HTML, as a load balancer does", before(answering(answersHTML(500)))},
 			{"answers 200 with HTML", before(answering(answersHTML(200)))},
+			{"answers 200 with a failure in place of a list", before(answering(answersText(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","code":503}`)))},
+			{"answers 200 with something that is no list", before(answering(answersText(`{"kind":"Something","apiVersion":"v1"}`)))},
 			{"lists more than 10,000 objects", before(answering(listsTooMany))},
 			{"answers more than 8 MiB to a list of one object", func(s *scene) {
 				before(answering(listsTooLarge))(s)
@@ -296,6 +298,14 @@ func cutsOff(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, halfAList)
 	_ = http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
+}
+
+// answersText answers 200 with some JSON.
+func answersText(text string) answer {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, text)
+	}
 }
 
 func listsTooMany(w http.ResponseWriter, _ *http.Request) {

@@ -144,3 +144,44 @@ func TestAStoreOfATicketThatStaysUnknownIsUnobservableInTimeAlsoWhereNothingIsKn
 	l.look(time.Minute, &verdict.Judgement{Fault: noAnswer})
 	l.wantNew(2, time.Minute)
 }
+
+// unwritten runs a look so much later of which nothing is written.
+func (l *life) unwritten(d time.Duration, judgement *verdict.Judgement) {
+	l.now = l.now.Add(d)
+	policy := l.policy
+	policy.Judgement = judgement
+	plan := Decide(Cycle{Now: l.now, Monitor: "m", Invariants: map[string]Invariant{policy.Name: policy}}, l.memory, l.tickets)
+	for _, u := range plan.Updates {
+		plan.Unwritten(u, l.memory, l.now)
+	}
+	l.memory = plan.Memory
+}
+
+func TestAGracePeriodThatOnlyItsTicketKnowsIsNotStartedOverWhereItsEndCannotBeWritten(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.memory = map[string]Memory{}
+	l.unwritten(time.Hour, stores(verdict.Violated, "1", "2"))
+	l.look(30*time.Second, stores(verdict.Violated, "1", "2"))
+	if v := l.last().Status.Violations[1]; v.Pending {
+		t.Errorf("it does not count: %+v", v)
+	}
+}
+
+func TestWhatBeganToCountAndCouldNotBeWrittenHasNotBeenWellSinceBefore(t *testing.T) {
+	l := newLifeWithGrace(t)
+	l.policy.ResolveAfter = 5 * time.Minute
+	second := func(truth verdict.Truth) *verdict.Judgement {
+		return &verdict.Judgement{Verdicts: append(stores(verdict.Violated, "1").Verdicts, stores(truth, "2").Verdicts...)}
+	}
+	l.look(0, stores(verdict.Violated, "1"))
+	l.look(time.Hour, second(verdict.Violated))
+	l.look(58*time.Minute, second(verdict.Satisfied))
+	l.unwritten(2*time.Minute, second(verdict.Violated))
+	l.look(3*time.Minute, second(verdict.Satisfied))
+	l.look(30*time.Second, second(verdict.Violated))
+	if v := l.last().Status.Violations[1]; v.Pending || !v.Active {
+		t.Errorf("it does not count: %+v", v)
+	}
+}

@@ -194,11 +194,11 @@ func (p *Plan) Unwritten(u Update, before map[string]Memory, now time.Time) {
 			continue
 		}
 		timer := before[e.Invariant].Stores[e.StoreID]
-		if timer.FirstSeen.IsZero() {
-			back := now.UTC().Truncate(time.Second)
-			timer = Timer{FirstSeen: back, Since: back}
+		if timer.FirstSeen.IsZero() && e.Active {
+			// It is pending there, which only the ticket may know.
+			timer = timerOf(u.Ticket.Spec.Violations[i], e)
 		}
-		memory.Stores[e.StoreID] = timer
+		memory.Stores[e.StoreID], _ = timer.next(now.UTC().Truncate(time.Second), verdict.Violated, 0, time.Time{})
 	}
 }
 

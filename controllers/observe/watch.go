@@ -198,6 +198,7 @@ func (w *objectWatch) fault() error { return cmp.Or(w.listFault, w.watchFault) }
 var (
 	errTooMany  = errors.New("too many objects")
 	errTooLarge = errors.New("objects too large")
+	errNoList   = errors.New("an answer that is no list")
 )
 
 // isTooMuch tells whether that is why a list failed, which another just after it would too.
@@ -285,7 +286,7 @@ func versionOf(object *unstructured.Unstructured) string {
 // ListWithContext lists for the reflector, and takes note of how that went.
 func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	w.key.narrow(&options)
-	w.coming.Release()
+	w.listAnew()
 	list, err := w.list(ctx, options)
 	if isTooMuch(err) {
 		w.mu.Lock()
@@ -299,6 +300,16 @@ func (w *objectWatch) ListWithContext(ctx context.Context, options metav1.ListOp
 		return nil, err
 	}
 	return list, nil
+}
+
+// listAnew makes room for a list. What was held before goes first where it is out of date: it is shown to nobody.
+func (w *objectWatch) listAnew() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.coming.Release()
+	if w.fault() != nil {
+		w.forget()
+	}
 }
 
 // list lists what there is now, page by page, and no more than may be held.
@@ -345,11 +356,26 @@ func (w *objectWatch) page(ctx context.Context, turn *turn, options *metav1.List
 		// Each page is an answer of its own.
 		w.ask(false)
 		page, err := w.resource.List(ctx, *options)
+		if err == nil {
+			err = notAList(page)
+		}
 		if !errors.Is(err, errPageTooLarge) || options.Limit <= 1 {
 			return page, err
 		}
 		options.Limit /= 2
 	}
+}
+
+// notAList is an error where an answer is no list, though it came with a status of success: what has no items would be taken for a list of
+// none.
+func notAList(page *unstructured.UnstructuredList) error {
+	if page.GetKind() == "Status" {
+		return apierrors.FromObject(&unstructured.Unstructured{Object: page.Object})
+	}
+	if _, found := page.Object["metadata"]; !found {
+		return errNoList
+	}
+	return nil
 }
 
 // expect takes the memory for a page of a list. Where there is too little beside the objects of the list before, these go first: they
