@@ -102,6 +102,8 @@ func (o *outages) play() {
 	o.measureCalm()
 	for _, round := range o.rounds() {
 		if round.elected != o.elected {
+			// All that was found in the outage before is written by then: this ends the monitor.
+			wait(o.ctx, 3*interval+busy.Late)
 			o.elect(round.elected)
 		}
 		o.round(round)

@@ -141,6 +141,17 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 				s.open(1, up, 11, 25)
 				s.resolve(1, 26, v1alpha1.Cleared)
 			},
+			"a ticket that arrives when its fault is over and another has begun": func(s *story) {
+				s.fault(up, 10, 13)
+				s.unable(at(11))
+				s.Delayed("ns", at(11), at(25))
+				s.fault(up, 24.5, 60)
+				s.open(1, up, 11, 25)
+				s.resolve(1, 25.2, v1alpha1.Cleared)
+				s.Able("ns", at(24))
+				s.open(2, up, 26, 26)
+				s.resolve(2, 61, v1alpha1.Cleared)
+			},
 			"a fault that only may have been there": func(s *story) { s.glimpse(fast, 10, 60, 10, 10) },
 			"a fault that may have been there before it was seen, and was well for a moment meanwhile": func(s *story) {
 				s.glimpse(fast, 10, 60, 30, 50)

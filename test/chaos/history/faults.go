@@ -150,7 +150,7 @@ func (a *account) undoubledIn(k key, s Span) {
 		before := Version{}
 		for _, v := range a.tickets[name] {
 			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && a.countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && a.countsActive(v, k)
-			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now))
+			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now)) && !(before.Ticket == nil && v.Ticket != nil && a.isOfAnother(v, k, s.Start))
 			switch {
 			case inside && counts && !counted:
 				began, last = began+1, v
@@ -163,6 +163,16 @@ func (a *account) undoubledIn(k key, s Span) {
 	if began > again+1 {
 		a.breach(last, "is ticket %d in which %v counts, broken once from %s to %s; %d were resolved or deleted by people", began, k, clock(s.Start), clock(s.until(a.now)), again)
 	}
+}
+
+// isOfAnother tells whether a ticket that opens is about another fault of a key than the one that began then: it was sent in that one, and
+// arrived in this.
+func (a *account) isOfAnother(v Version, k key, began time.Time) bool {
+	return slices.ContainsFunc(v.Ticket.Spec.Violations, func(violation v1alpha1.Violation) bool {
+		return keyOf(v.Namespace, violation) == k && !slices.ContainsFunc(a.sightings(k, violation.FirstSeenTime.Go(), v.At), func(s sighting) bool {
+			return s.Start.Equal(began)
+		})
+	})
 }
 
 // grace wants that what counts was violated for its grace period, and that first-seen times are true: no later than when a
