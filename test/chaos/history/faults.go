@@ -150,7 +150,10 @@ func (a *account) undoubledIn(k key, s Span) {
 		before := Version{}
 		for _, v := range a.tickets[name] {
 			counted, counts := before.Ticket != nil && before.Ticket.IsOpen() && a.countsActive(before, k), v.Ticket != nil && v.Ticket.IsOpen() && a.countsActive(v, k)
-			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now)) && !(before.Ticket == nil && v.Ticket != nil && a.isOfAnother(v, k, s.Start))
+			inside := !v.At.Before(s.Start) && !v.At.After(s.until(a.now))
+			if before.Ticket == nil && v.Ticket != nil && a.isOfAnother(v, k, s.Start) {
+				inside = false
+			}
 			switch {
 			case inside && counts && !counted:
 				began, last = began+1, v
