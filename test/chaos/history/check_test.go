@@ -152,6 +152,21 @@ func TestEachRuleIsSeenToBeBroken(t *testing.T) {
 				s.open(2, up, 26, 26)
 				s.resolve(2, 61, v1alpha1.Cleared)
 			},
+			"a ticket of a clock that ran ahead, resolved by hand after one that had its name was deleted": func(s *story) {
+				s.fault(fast, 2, 30)
+				s.open(1, fast, 3, 13)
+				s.act(1, history.Delete, "", 20, nil)
+				delete(s.tickets, 1)
+				s.write(1, 20)
+				s.Clock("ns", time.Minute, at(31))
+				s.fault(up, 34, 36)
+				s.openBy(1, up, 60, 35, 35)
+				s.Clock("ns", 0, at(40))
+				s.fault(up, 50, 100)
+				s.resolve(1, 70, v1alpha1.Manual)
+				s.open(2, up, 71, 71)
+				s.resolve(2, 101, v1alpha1.Cleared)
+			},
 			"a fault that only may have been there": func(s *story) { s.glimpse(fast, 10, 60, 10, 10) },
 			"a fault that may have been there before it was seen, and was well for a moment meanwhile": func(s *story) {
 				s.glimpse(fast, 10, 60, 30, 50)

@@ -16,7 +16,7 @@ func grounded(a *account) {
 			k := keyOf(v.Namespace, violation)
 			p := a.policyOf(k)
 			first := violation.FirstSeenTime.Go()
-			if len(a.sightings(k, first, v.At)) == 0 {
+			if len(a.sightings(k, first, v.At)) == 0 && !a.inherited(v, violation) {
 				a.breach(v, "%v is said to be first seen at %s, when nothing was wrong with it", k, clock(first))
 				continue
 			}
@@ -243,20 +243,26 @@ func (a *account) late(v Version, violation v1alpha1.Violation, seen sighting) s
 	return ""
 }
 
-// inherited tells whether the ticket with that violation before it says the same of when it was first seen, or says a time that lay ahead
-// when this one opened, which no monitor takes over.
+// inherited tells whether the ticket with that violation before it says the same of when it was first seen, or a later time: that lay ahead
+// of the clock by which a monitor took it over, and was pulled back.
 func (a *account) inherited(ticket Version, violation v1alpha1.Violation) bool {
 	k := keyOf(ticket.Namespace, violation)
-	names := a.with(k)
-	i := slices.Index(names, ticket.Namespace+"/"+ticket.Name)
-	if i < 1 {
-		return false
-	}
-	before := a.tickets[names[i-1]][0].Ticket.Spec
-	return slices.ContainsFunc(before.Violations, func(v v1alpha1.Violation) bool {
-		first := v.FirstSeenTime.Go()
-		return keyOf(ticket.Namespace, v) == k && (first.Equal(violation.FirstSeenTime.Go()) || first.After(ticket.Ticket.Spec.OpenedTime.Go()))
+	before := a.before(ticket, k)
+	return before.Ticket != nil && slices.ContainsFunc(before.Ticket.Spec.Violations, func(v v1alpha1.Violation) bool {
+		return keyOf(ticket.Namespace, v) == k && !v.FirstSeenTime.Go().Before(violation.FirstSeenTime.Go())
 	})
+}
+
+// before is the last version, before a ticket, of another that has a key, be it one that had the same name.
+func (a *account) before(ticket Version, k key) (last Version) {
+	for _, name := range a.with(k) {
+		for _, v := range a.tickets[name] {
+			if v.Ticket != nil && v.Revision < ticket.Revision && v.Revision > last.Revision && hasKey(v, k) {
+				last = v
+			}
+		}
+	}
+	return last
 }
 
 // deletedIn tells whether somebody deleted a ticket with that key, open or resolved by hand, in a fault and before another version.
