@@ -30,7 +30,7 @@ func TestTheTimeOfAFirstCheckIsOfTheWallClockAlone(t *testing.T) {
 
 func TestWhatThereIsNoTimeLeftToJudgeIsNotDecodedEither(t *testing.T) {
 	t.Parallel()
-	spec := v1alpha1.InvariantSpec{StoreID: "self.name", Expression: "false", Source: v1alpha1.Source{Kubernetes: &v1alpha1.KubernetesSource{}}}
+	spec := v1alpha1.InvariantSpec{StoreID: "self.name", Expression: "false", Source: v1alpha1.Source{Prometheus: &v1alpha1.PrometheusSource{Query: "up"}}}
 	program, err := judge.Compile(&spec)
 	must(t, err)
 	s := &scope{system: &system{checks: map[string]*check{"up": {program: program}}}, invariants: map[string]*v1alpha1.Invariant{"up": {Spec: spec}}}
