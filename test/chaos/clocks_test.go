@@ -106,6 +106,8 @@ func clocks(t *testing.T, times int, play func(ctx context.Context, y *system, r
 	play(living, y, s.fork(), times)
 	end()
 	wg.Wait()
+	// What lasts is there until its ticket is due by each clock that was in force.
+	wait(s.ctx, 2*(2*interval+busy.Late))
 	mend()
 	y.heal()
 	ana.leave(s.ctx)
